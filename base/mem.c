@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/mem.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { HUGE_PAGE = 2 << 20 };
+
+void *mem_alloc(size_t size)
+{
+    void *p = malloc(size > 0 ? size : 1);
+    assert(p != NULL);
+    return p;
+}
+
+void *mem_zalloc(size_t size)
+{
+    return mem_array(1, size);
+}
+
+void *mem_array(size_t count, size_t size)
+{
+    void *p = calloc(count > 0 ? count : 1, size > 0 ? size : 1);
+    assert(p != NULL);
+    return p;
+}
+
+void *mem_resize(void *p, size_t count, size_t size)
+{
+    void *q = reallocarray(p, count > 0 ? count : 1, size);
+    assert(q != NULL);
+    return q;
+}
+
+char *mem_strdup(const char *s)
+{
+    return mem_strndup(s, strlen(s));
+}
+
+char *mem_strndup(const char *s, size_t n)
+{
+    char *p = mem_alloc(n + 1);
+    memcpy(p, s, n);
+    p[n] = '\0';
+    return p;
+}
+
+void *mem_map(size_t size)
+{
+    size_t rounded = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    void *p = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert(p != MAP_FAILED);
+    (void)madvise(p, rounded, MADV_HUGEPAGE);
+    return p;
+}
+
+void mem_unmap(void *p, size_t size)
+{
+    if (p != NULL)
+        munmap(p, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory that is there: allocation failure is an assertion, since every budget is fixed by the config and
+// checked at start. Sizes are in bytes.
+#ifndef FRESHET_BASE_MEM_H
+#define FRESHET_BASE_MEM_H
+
+#include <stddef.h>
+
+void *mem_alloc(size_t size);                          // uninitialised
+void *mem_zalloc(size_t size);                         // zeroed
+void *mem_array(size_t count, size_t size);            // zeroed; the product is checked
+void *mem_resize(void *p, size_t count, size_t size);  // as reallocarray
+char *mem_strdup(const char *s);
+char *mem_strndup(const char *s, size_t n);
+
+// `size` bytes of zeroed pages, with huge pages where the kernel gives them; free with mem_unmap.
+void *mem_map(size_t size);
+void mem_unmap(void *p, size_t size);
+
+#endif

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// A net: inputs, a list of named blocks over earlier names, heads. net_new checks the shapes and compiles it
+// into a forward and a backward plan over one arena that is sized for a batch of `batch` samples. Nothing is
+// allocated after that.
+//
+// Values are (B, D) matrices, row-major, or ragged ones: (N, D) with B + 1 offsets, for sequences.
+// Parameters are one array of floats, owned by the caller, so that a version and its successor can be
+// evaluated by the same net. Names and layouts are PyTorch's: weight (out, in), bias (out).
+//
+// A layer kind is one file models/layer_<kind>.c and one row in models/layers.c: see models/README.md.
+#ifndef FRESHET_MODELS_NET_H
+#define FRESHET_MODELS_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum { NET_OF_MAX = 256, NET_DIMS_MAX = 8, NET_NAME = 64 };
+
+enum net_input_kind {
+    NET_INPUT_ID,       // one id a sample: (B, dim) of its table
+    NET_INPUT_SEQUENCE, // 0..n ids a sample: ragged (N, dim)
+    NET_INPUT_NUMBER,   // one number a sample: (B, 1)
+};
+
+struct net_input {
+    char name[NET_NAME];
+    enum net_input_kind kind;
+    uint32_t table;   // index of the table
+    uint32_t dim;     // of the table; 1 for a number
+    uint32_t max_len; // of a sequence
+};
+
+struct net_block {
+    char name[NET_NAME];
+    char kind[NET_NAME];              // a layer kind: "concat", "mean", "mlp"
+    uint32_t n_of;
+    char (*of)[NET_NAME];             // names of inputs or earlier blocks
+    uint32_t n_dims;
+    uint32_t dims[NET_DIMS_MAX];      // mlp: widths of the layers
+    char activation[16];              // mlp: "relu" (default) or "none", between and after the layers
+};
+
+struct net_head {
+    char name[NET_NAME]; // also the label's
+    char of[NET_NAME];
+    char loss[16];       // "logloss"
+    float weight;        // in the sum of losses
+};
+
+struct net_spec {
+    uint32_t n_inputs, n_blocks, n_heads;
+    const struct net_input *inputs;
+    const struct net_block *blocks;
+    const struct net_head *heads; // an FC to 1 and a sigmoid over `of`
+    uint32_t batch;               // samples in a forward pass at most
+};
+
+struct net;
+// ERR_CONFIG: the message names the block and what does not fit; *ret_block is its index (n_blocks + i for
+// head i), so that the caller can give file, line and column.
+int net_new(const struct net_spec *spec, struct net **ret_net, uint32_t *ret_block, struct err *err);
+void net_free(struct net *n);
+
+struct net_param {
+    char name[2 * NET_NAME]; // "bottom.0.weight", "click.weight"
+    size_t offset;           // in the parameter array, in floats
+    uint32_t rows, cols;     // weight: (out, in); bias: (out, 1)
+};
+uint32_t net_param_count(const struct net *n);
+const struct net_param *net_param(const struct net *n, uint32_t i);
+size_t net_param_floats(const struct net *n);
+size_t net_arena_bytes(const struct net *n);
+double net_flops(const struct net *n, bool train_dense, bool backward); // a sample, multiply-adds counted as 2
+// Every (M, N, K) of a product in the plan, for gemm_check. Returns how many; writes at most max.
+uint32_t net_shapes(const struct net *n, uint32_t max, uint32_t (*ret_shapes)[3]);
+
+// He-uniform weights, as PyTorch's nn.Linear default (bound 1/sqrt(in)), biases too; from the seed alone.
+void net_init(const struct net *n, uint64_t seed, float *ret_params);
+
+// Where the vectors of a table are: slot s at vectors + s * stride (in floats).
+struct net_rows {
+    const float *vectors;
+    size_t stride;
+};
+
+struct net_batch {
+    uint32_t n;                     // samples, at most spec.batch
+    const struct net_rows *tables;  // by table index
+    const uint32_t *const *slots;   // by input: n slots, or offsets[input][n] of them; UINT32_MAX: zeros
+    const uint32_t *const *offsets; // by input: n + 1 offsets of a sequence, else NULL
+    const float *const *numbers;    // by input: n numbers
+    const float *const *labels;     // by head, n of 0..1; for backward
+    const float *const *weights;    // by head, n sample weights, or NULL
+};
+
+// Probabilities into ret_p[head][sample]. Keeps what backward needs in the arena.
+void net_forward(struct net *n, const float *params, const struct net_batch *batch, float *const *ret_p);
+
+// After net_forward of the same batch: gradients of sum over samples and heads of weight * loss (a sum, not a
+// mean), to every id and sequence input as net_gradient gives them. dparams NULL: frozen, no dW is computed;
+// else gradients are added to it.
+void net_backward(struct net *n, const float *params, const struct net_batch *batch, float *dparams);
+// After net_backward: (occurrences, dim) gradient of an input of ids.
+const float *net_gradient(const struct net *n, uint32_t input);
+
+// Adagrad for dense layers: accum += g*g; p -= lr * g / (sqrt(accum) + 1e-10), as torch.optim.Adagrad.
+void net_adagrad(size_t n, float *params, float *accum, const float *gradient, float lr);
+
+#endif

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Joins feedback to impressions, in memory; used inside state/ only. Its durable form is a block a commit
+// (joiner_block_put): the impressions that came, labels that were set, early leaves, and the whole of the held
+// feedback, which is short. Recovery reads the blocks from joiner_low on, in order (joiner_block_get).
+//
+// Exactness: all feedback is held until the watermark reaches its ts, so that an impression out of order, or a
+// later one that matches better, is there when it is matched: the result does not depend on arrival order.
+// Late feedback (ts below the watermark) is matched at once. Matching: same user and item, same request where
+// both name one, impression.ts <= feedback.ts < impression.ts + window; the latest by (ts, arrival).
+//
+// Cost: one map probe and one append an impression, two probes a feedback; pending and held are a ring each,
+// with a small heap for what comes out of order.
+#ifndef FRESHET_STATE_JOINER_H
+#define FRESHET_STATE_JOINER_H
+
+#include "state/state.h"
+
+struct joiner;
+typedef void joiner_emit_fn(void *context, const struct sample *sample); // seq is not set
+
+struct joiner *joiner_new(const struct state_join_options *options);
+void joiner_free(struct joiner *j);
+
+void joiner_impression(struct joiner *j, const struct state_impression *impression);
+void joiner_feedback(struct joiner *j, const struct state_feedback *feedback);
+// Settles held feedback and emits due samples, merged in order of (settle ts | due, arrival), up to and
+// including `watermark`.
+void joiner_advance(struct joiner *j, int64_t watermark, joiner_emit_fn *emit, void *context);
+void joiner_counts(const struct joiner *j, struct state_join_counts *ret_counts);
+uint64_t joiner_bytes(const struct joiner *j);
+
+// What changed since the last block; then nothing is dirty.
+void joiner_block_put(struct joiner *j, uint64_t commit, struct buf *to);
+int joiner_block_get(struct joiner *j, uint64_t commit, struct rd *from, struct err *err);
+// The oldest commit whose block recovery still needs.
+uint64_t joiner_low(const struct joiner *j, uint64_t next_commit);
+
+// Logical content in order: pending by (due, arrival) with labels, held feedback by (ts, arrival), counts.
+void joiner_digest(const struct joiner *j, struct hasher *h);
+// Pending impressions of one user, oldest first: for `get user`. Returns how many were written.
+struct joiner_pending {
+    uint64_t item, request;
+    int64_t ts, due;
+    uint32_t labels;
+};
+uint32_t joiner_of_user(const struct joiner *j, uint64_t user, uint32_t max, struct joiner_pending *ret_pending);
+
+#endif

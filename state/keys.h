@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// The layout of keys, format 1 (STATE_FORMAT). Every key begins with 11 bytes of the same shape, on which the
+// prefix filter stands:
+//
+//     +--------+------------------+-------------------------------+----- ...
+//     | family | partition  be16  | id  be64                      | rest
+//     +--------+------------------+-------------------------------+----- ...
+//
+//   family      id             rest                          value
+//   META   00   0              name                          format, retention marks, progress
+//   USER   10   user hash      sub, see below                partition of the event that made the user
+//   ITEM   11   item hash      sub                           partition 0
+//   NAME   20   hash           -                             text of a hashed value
+//   ROW    30   feature id     -                             partition = table number; one embedding row
+//   BLOB   31   hash of name   name, chunk be16              a piece of at most 1 MiB
+//   LOG    80   commit number  part u8 (b j s d o x), n be16 what one commit appended
+//
+//   sub of USER and ITEM:
+//     'N'                       text and first ts
+//     'A'                       profile: ts and the caller's record
+//     'C' hour be32 part be16   tiles of one hour of event time from one partition, all measures
+//     'S' action u8 slot u8     32 entries of one Last-N sequence, slot = (position / 32) % slots
+//
+// Families below LOG are rewritten in place by later commits; LOG is only appended to, in order of commit, and
+// its retention is a deletion of whole files. To change a layout, raise STATE_FORMAT and say here what became
+// of the old one.
+#ifndef FRESHET_STATE_KEYS_H
+#define FRESHET_STATE_KEYS_H
+
+#include <stdint.h>
+
+enum key_family {
+    KEY_META = 0x00,
+    KEY_USER = 0x10,
+    KEY_ITEM = 0x11,
+    KEY_NAME = 0x20,
+    KEY_ROW = 0x30,
+    KEY_BLOB = 0x31,
+    KEY_LOG = 0x80,
+};
+
+enum { KEY_PREFIX = 11 };
+
+enum key_sub { KEY_SUB_NAME = 'N', KEY_SUB_PROFILE = 'A', KEY_SUB_TILES = 'C', KEY_SUB_SEQUENCE = 'S' };
+
+enum key_log {
+    KEY_LOG_BODIES = 'b',
+    KEY_LOG_DEDUPE = 'd',
+    KEY_LOG_JOINER = 'j',
+    KEY_LOG_ORDER = 'o',
+    KEY_LOG_SAMPLES = 's',
+    KEY_LOG_OUTBOX = 'x',
+};
+
+#endif

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// What freshet remembers, and the only header of state/ that other folders include: counters, Last-N
+// sequences, profiles, the joiner's pending impressions, the sample log, dedupe, the recorded order, the
+// outbox, table rows and versions. RocksDB stands behind it and is not seen.
+//
+// One thread (the main thread) calls everything here unless a function says otherwise. Changes are made in
+// memory; state_commit hands a sorted copy of what is dirty to the commit thread, which makes it durable as a
+// whole or not at all (docs/DESIGN.md, "A commit is a sorted file").
+//
+// Reads see every change made so far, durable or not.
+#ifndef FRESHET_STATE_STATE_H
+#define FRESHET_STATE_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/action.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/str.h"
+
+struct state;
+struct entity; // a user or an item; valid until state_trim or state_close
+
+enum {
+    STATE_FORMAT = 1, // of everything on disk; a store of another format is refused with ERR_VERSION
+    STATE_WINDOWS_MAX = 8,
+    STATE_TABLES_MAX = 64,
+};
+
+// ---- opening -----------------------------------------------------------------------------------------------
+
+struct state_window {
+    char name[16];    // "1h"
+    int64_t tile_ms;  // a multiple of the tile of the window before it
+    uint32_t tiles;   // length in tiles; spans do not get shorter either
+};
+
+enum state_emit { STATE_EMIT_WAIT, STATE_EMIT_FIRST_LABEL };
+enum state_watch { STATE_WATCH_MAX, STATE_WATCH_SUM, STATE_WATCH_LAST };
+
+struct state_join_options {
+    int64_t window_ms;
+    enum state_emit emit;
+    bool corrections;      // first_label: a later label makes a corrected sample
+    enum state_watch watch_of;
+    uint32_t labels;       // bit a: action a is a label (impression never)
+    double keep_negatives; // alpha in (0, 1]: share kept of samples without any label
+    uint32_t max_pending;  // at this many pending impressions the one due first leaves early
+};
+
+struct state_options {
+    struct state_window windows[STATE_WINDOWS_MAX];
+    uint32_t n_windows;
+    uint32_t sequence_last[ACTION_MAX]; // N of Last-N by action, 0: none is kept
+    struct state_join_options join;
+    int64_t out_of_order_ms; // for how long feedback waits for an impression out of order
+    int64_t dedupe_window_ms;
+    uint64_t dedupe_max;     // ids remembered at most; at the bound the oldest minute goes
+    uint64_t cache_bytes;    // entities
+    uint64_t body_cache_bytes;
+    uint64_t block_cache_bytes; // RocksDB's
+    uint64_t samples_keep_ms;   // retention of the sample log, event time; 0: for ever
+    bool read_only;             // no lock, no commit thread
+    bool fail_if_absent;        // do not create
+    // For tests: called in the commit thread at named steps ("collect", "write", "ingest", "done");
+    // returning an errno makes the step fail with it.
+    int (*fault)(void *context, const char *step);
+    void *fault_context;
+};
+
+// Opens or creates the store in `dir`. ERR_VERSION: another format. ERR_CORRUPT: damaged; the message says
+// what. ERR_LOCKED: another process has it. ERR_NOT_FOUND: absent and fail_if_absent.
+int state_open(const char *dir, const struct state_options *options, struct state **ret_state, struct err *err);
+void state_close(struct state *s); // what is not committed is lost, as it must be
+
+// ---- progress: the caller's own record, written with every commit --------------------------------------------
+
+// As of the last commit before state_open; empty for a new store. Valid until state_close.
+struct str state_progress(const struct state *s);
+
+// ---- users and items ---------------------------------------------------------------------------------------
+
+enum entity_kind { ENTITY_USER = 0, ENTITY_ITEM = 1 };
+
+// Finds, loads or, where text.s != NULL, creates. NULL: absent. `partition` is the Kafka partition that the
+// event came from: part of a user's key, so that user state can move with its partition; an item has one
+// entity, whose tiles are kept by partition. ERR_* of the read is fatal.
+int state_entity(struct state *s, enum entity_kind kind, uint16_t partition, uint64_t id, struct str text,
+                 struct entity **ret_entity, struct err *err);
+// Looks for a user whose partition is not known (requests): tries the cache, then partitions 0 .. n-1.
+int state_user_find(struct state *s, uint64_t id, uint16_t n_partitions, struct entity **ret_entity,
+                    struct err *err);
+// Starts fetching the cache lines of an entity that will be asked for soon.
+void state_prefetch(const struct state *s, enum entity_kind kind, uint16_t partition, uint64_t id);
+
+uint64_t entity_id(const struct entity *e);
+uint16_t entity_partition(const struct entity *e);
+struct str entity_text(const struct entity *e);
+int64_t entity_first_ts(const struct entity *e); // ts of the event that created it
+
+// Counts `n` under `measure` (an action, or MEASURE_WATCH_MS) in the tile of `ts`, in every window in which
+// that tile is alive at the watermark (state_advance).
+void state_count(struct state *s, struct entity *e, uint16_t partition, uint8_t measure, int64_t ts, uint64_t n);
+// Sum over tiles floor(at/size)-n+1 .. floor(at/size) that are alive at the watermark. O(1) when `at` does not
+// go back by more than the newest tile.
+uint64_t state_window(struct state *s, struct entity *e, uint8_t measure, uint32_t window, int64_t at);
+
+struct sequence_entry {
+    uint64_t item;
+    int64_t ts;
+};
+// Ordered by ts, then arrival; beyond N the oldest leave.
+void state_sequence_add(struct state *s, struct entity *user, uint8_t action, uint64_t item, int64_t ts);
+// The newest `max`, newest first. Returns how many.
+uint32_t state_sequence(struct state *s, const struct entity *user, uint8_t action, uint32_t max,
+                        struct sequence_entry *ret_entries);
+
+// The profile: an opaque record of the caller, with the ts of its upsert. An older one never replaces a newer
+// one: then false is returned. record.s == NULL deletes.
+bool state_profile_set(struct state *s, struct entity *e, int64_t ts, struct str record);
+struct str state_profile(const struct entity *e, int64_t *ret_ts); // "" where there is none
+
+// The text of a hashed value that is neither a user nor an item (a device, a city): kept once.
+void state_name_put(struct state *s, uint64_t id, struct str text);
+// Any text by its hash: the names above; "" where unknown. Valid until the next call.
+struct str state_name(struct state *s, uint64_t id);
+
+// Evicts clean entities beyond cache_bytes, least recently used first. No struct entity * survives it.
+void state_trim(struct state *s);
+
+// ---- bodies: encoded impressions, appended, never changed ------------------------------------------------------
+
+// A body lies in a segment (about 256 KiB) of the commit that wrote it.
+struct body_ref {
+    uint64_t commit;
+    uint32_t segment;
+    uint32_t user_at; // offsets in the segment: of the part that the items of a message share,
+    uint32_t item_at; // and of this item's own part
+};
+
+// Makes room for a message of at most `size` bytes in the current segment; *ret_at is where it will begin.
+void state_body_begin(struct state *s, uint32_t size, uint32_t *ret_at);
+// Appends it. ret_ref->user_at and item_at are both the begin; the caller adds its own distances.
+void state_body_append(struct state *s, const void *bytes, uint32_t size, struct body_ref *ret_ref);
+
+// Puts the newest `max` item ids of a sequence into `to`, which will begin at `at` of the segment: in full, or
+// as a reference to an earlier copy in the same segment when nothing changed since.
+void state_sequence_put(struct state *s, struct entity *user, uint8_t action, uint32_t max, struct buf *to,
+                        uint32_t at);
+// Reads what state_sequence_put wrote. `segment` are the whole segment's bytes. Returns the number of ids,
+// newest first; *ret_ids points into the segment (unaligned).
+uint32_t state_sequence_get(struct str segment, struct rd *from, const uint8_t **ret_ids);
+
+// ---- joining -------------------------------------------------------------------------------------------------
+
+struct state_impression {
+    uint64_t user;
+    uint64_t item;
+    uint64_t request; // 0: none
+    int64_t ts;
+    uint16_t partition;
+    struct body_ref body;
+};
+
+struct state_feedback {
+    uint64_t user;
+    uint64_t item;
+    uint64_t request; // 0: none
+    int64_t ts;
+    uint16_t partition;
+    uint8_t action;
+    uint64_t watch_ms;
+};
+
+struct sample {
+    uint64_t seq; // position in the log, from 0
+    struct body_ref body;
+    uint64_t impression; // arrival number of the impression, from 0: the same in a corrected sample
+    int64_t impression_ts;
+    int64_t emitted_ts;  // wait: impression_ts + window; first_label: the label's ts; at the bound: the watermark
+    uint32_t labels;     // bit a: action a came
+    bool corrected;      // replaces an earlier sample of the same impression
+    float keep_rate;     // of a negative; 1 for what has a label
+    uint64_t watch_ms;
+    int64_t label_ts[ACTION_MAX]; // ts of the first such feedback; of `watch`: of the value; 0: none
+    uint16_t partition;
+};
+
+struct state_join_counts {
+    uint64_t impressions;
+    uint64_t joined;      // feedback that met an impression
+    uint64_t orphans;     // feedback without one
+    uint64_t held;        // feedback that waits now
+    uint64_t pending;     // impressions that wait now
+    uint64_t samples;     // emitted, corrected ones included
+    uint64_t corrected;
+    uint64_t negatives_dropped; // by keep_negatives
+    uint64_t left_early;  // at max_pending
+    uint64_t late_labels; // feedback after its sample left (no correction made)
+};
+
+void state_impression(struct state *s, const struct state_impression *impression);
+void state_feedback(struct state *s, const struct state_feedback *feedback);
+
+// The watermark moved to `watermark`: feedback out of order is settled, due samples leave into the log in
+// order, `emit` sees each. INT64_MAX: everything leaves. Also the clock of state_count and of retention.
+void state_advance(struct state *s, int64_t watermark,
+                   void (*emit)(void *context, const struct sample *sample), void *context);
+void state_join_counts(const struct state *s, struct state_join_counts *ret_counts);
+
+// ---- the sample log --------------------------------------------------------------------------------------------
+
+uint64_t state_samples_end(const struct state *s);   // sequence number of the next sample
+uint64_t state_samples_begin(const struct state *s); // of the oldest that is kept
+
+// A piece of the log. Bodies are shared, not copied: they stay while the chunk lives, and another thread may
+// read them meanwhile.
+struct sample_chunk {
+    uint32_t n;
+    const struct sample *samples;
+    const struct str *segments; // by sample: the whole segment that its body_ref points into
+};
+// Samples from `seq` on, at most `max`; fewer at the end. ERR_NOT_FOUND: no longer kept.
+int state_samples_read(struct state *s, uint64_t seq, uint32_t max, struct sample_chunk **ret_chunk,
+                       struct err *err);
+void state_chunk_free(struct state *s, struct sample_chunk *chunk);
+// Everything below `seq` has been trained on: where the next start of the daemon begins to look.
+void state_samples_trained(struct state *s, uint64_t seq);
+
+// ---- dedupe, order, outbox ---------------------------------------------------------------------------------------
+
+// True if the id was seen inside the window; else it is remembered. Remembered while
+// floor(watermark / 1 min) <= floor(ts / 1 min) + window / 1 min.
+bool state_seen(struct state *s, uint64_t event_id, int64_t ts);
+
+// The next `count` messages were of `part` (count 0: the part went idle). Merged with the run before it.
+void state_order(struct state *s, uint16_t part, uint32_t count);
+int state_order_each(struct state *s, void (*run)(void *context, uint16_t part, uint32_t count), void *context,
+                     struct err *err);
+
+struct outbox_entry {
+    uint64_t sequence; // from 1
+    struct str topic;
+    struct str key;
+    struct str value;
+    struct str headers; // name, value, ...: each as buf_put_str
+};
+// Returns the entry's sequence number. It may be sent once state_commit_durable says so.
+uint64_t state_outbox_put(struct state *s, struct str topic, struct str key, struct str value,
+                          struct str headers);
+// Entries up to `sequence` are delivered: they go with the next commit.
+void state_outbox_delivered(struct state *s, uint64_t sequence);
+// The first entry with a number above `after` that is durable. false: none. Valid until the next call.
+bool state_outbox_next(struct state *s, uint64_t after, struct outbox_entry *ret_entry, struct err *err);
+uint64_t state_outbox_end(const struct state *s); // sequence number of the last entry put
+uint64_t state_outbox_begin(const struct state *s); // everything up to it is delivered
+
+// ---- models --------------------------------------------------------------------------------------------------
+
+void state_row_put(struct state *s, uint16_t table, uint64_t id, struct str row);
+void state_row_delete(struct state *s, uint16_t table, uint64_t id);
+// Durable rows in order of id. May be called from several threads at once, before anything else runs.
+int state_rows_each(struct state *s, uint16_t table, int (*row)(void *context, uint64_t id, struct str row),
+                    void *context, struct err *err);
+// Named blobs, of any size up to 1 GiB: dense layers, version records, schemas. Reads see what was put.
+void state_blob_put(struct state *s, const char *name, struct str blob);
+int state_blob_get(struct state *s, const char *name, struct buf *ret_blob, bool *ret_found, struct err *err);
+
+// ---- commit --------------------------------------------------------------------------------------------------
+
+// Hands everything dirty, and `progress`, to the commit thread. Waits for the commit before it, if that is
+// still under way. *ret_ticket grows by 1 a commit.
+int state_commit(struct state *s, struct str progress, uint64_t *ret_ticket, struct err *err);
+bool state_commit_busy(const struct state *s);       // one is under way
+uint64_t state_commit_durable(const struct state *s); // the newest ticket that is on disk
+int state_commit_wait(struct state *s, struct err *err); // until none is under way
+// The commit under way fails and is tried again by itself every second (a full disk): how it fails, else
+// ERR_NONE. Nothing is lost meanwhile; the caller stops taking in events.
+void state_commit_error(const struct state *s, struct err *ret_err);
+// An fd that is readable after a commit ended; state_commit_ack empties it.
+int state_commit_fd(const struct state *s);
+void state_commit_ack(struct state *s);
+
+// ---- export, digest, figures -----------------------------------------------------------------------------------
+
+// Every entity of a kind in key order, from the store: call after a commit is durable. The entity is valid
+// inside the call only.
+int state_entities_each(struct state *s, enum entity_kind kind,
+                        int (*each)(void *context, struct entity *e), void *context, struct err *err);
+
+// XXH3-128 over the logical content in key order (docs/CONTRACT.md); after a durable commit.
+struct state_digests {
+    struct digest counters;
+    struct digest sequences;
+    struct digest profiles;
+    struct digest joiner;
+    struct digest samples; // the sample log as far as it is kept; body bytes are hashed by `body`
+};
+// `body` gives the canonical bytes of a sample's body (segment back-references resolved) into `to`.
+int state_digest(struct state *s, void (*body)(void *context, const struct sample *sample, struct str segment,
+                                               struct buf *to),
+                 void *context, struct state_digests *ret_digests, struct err *err);
+
+struct state_figures {
+    uint64_t users_cached, items_cached, cache_bytes, cache_hits, cache_misses, evictions;
+    uint64_t commits, commit_puts, commit_bytes; // handed to the store so far
+    uint64_t commit_us_last, commit_us_max;
+    uint64_t disk_written_bytes; // by commits and compaction
+    uint64_t files, disk_bytes, block_cache_used;
+    uint64_t dedupe_ids, dedupe_bytes, joiner_bytes, body_bytes;
+};
+void state_figures(const struct state *s, struct state_figures *ret_figures);
+
+#endif
