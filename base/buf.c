@@ -28,7 +28,8 @@ void buf_printf(struct buf *b, const char *fmt, ...)
     va_list again;
     va_start(args, fmt);
     va_copy(again, args);
-    int n = vsnprintf((char *)buf_reserve(b, 64), b->cap - b->len, fmt, args);
+    char *to = (char *)buf_reserve(b, 64); // before the room is measured
+    int n = vsnprintf(to, b->cap - b->len, fmt, args);
     va_end(args);
     if (n > 0 && (size_t)n >= b->cap - b->len) {
         buf_reserve(b, (size_t)n + 1);

@@ -56,6 +56,17 @@ static size_t json_utf8(const uint8_t *p, size_t n)
     return bad ? 0 : len;
 }
 
+bool json_is_utf8(const char *s, size_t n)
+{
+    const uint8_t *p = (const uint8_t *)s;
+    for (size_t i = 0, len; i < n; i += len) {
+        len = json_utf8(p + i, n - i);
+        if (len == 0)
+            return false;
+    }
+    return true;
+}
+
 static void json_escape(struct buf *out, uint8_t c)
 {
     static const char *const names = "btn fr"; // for 8, 9, 10, -, 12, 13

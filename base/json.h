@@ -41,5 +41,6 @@ void json_float(struct json *j, float v); // 9 digits at most
 void json_bool(struct json *j, bool v);
 void json_null(struct json *j);
 void json_raw(struct json *j, const char *s, size_t n); // a value that is JSON already
+bool json_is_utf8(const char *s, size_t n);             // whether json_string_n would keep every byte
 
 #endif

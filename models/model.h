@@ -5,7 +5,11 @@
 // model_update_finish, a look at the report, and then model_apply, or model_update_free, which leaves the model
 // as it was. feed first predicts every sample with the model as it stands (progressive metrics), then trains
 // the overlay in batches of `batch` samples; pieces must be multiples of it, but for the last. The result is a
-// function of the model and the samples alone.
+// function of the model and the samples alone. One batch is one step, of every row in it and of the dense layers,
+// with the mean of its gradients.
+//
+// Threads: one may serve (model_predict, and everything that takes a const model) while another feeds and finishes
+// an update; model_apply and model_dense_load only while nobody does either.
 #ifndef FRESHET_MODELS_MODEL_H
 #define FRESHET_MODELS_MODEL_H
 
@@ -15,6 +19,8 @@
 
 struct model;
 
+#define MODEL_NEVER_FROZEN UINT64_MAX // for bootstrap_samples: always train all layers, as a full update does
+
 struct model_options {
     struct net_spec net;
     uint32_t n_tables;
@@ -23,9 +29,10 @@ struct model_options {
     float dense_lr;             // Adagrad of the dense layers
     uint32_t epochs;            // passes over the window's samples in training, at least 1
     uint64_t seed;
-    uint64_t auc_samples;       // scores kept for the running AUC
+    uint64_t auc_samples;       // scores kept for the AUC of an update, at least 1
 };
 
+// The options are copied. Errors are net_new's, with its *ret_block.
 int model_new(const struct model_options *options, struct model **ret_model, uint32_t *ret_block, struct err *err);
 void model_free(struct model *m);
 struct net *model_net(struct model *m);
@@ -34,9 +41,11 @@ uint32_t model_table_count(const struct model *m);
 const float *model_params(const struct model *m);
 uint64_t model_trained(const struct model *m); // samples so far
 bool model_frozen(const struct model *m);      // bootstrap is over
+// XXH3-128 over the parameters, in order of net_param.
 struct digest model_dense_digest(const struct model *m);
 
-// Samples column by column. For input i of the net: ids[i] (n, or offsets[i][n] of them) or numbers[i] (n).
+// Samples column by column; they need live as long as the call alone. For input i of the net: ids[i] (n, or
+// offsets[i][n] of them; 0: none) or numbers[i] (n).
 struct model_samples {
     uint32_t n;
     const uint64_t *const *ids;
@@ -75,14 +84,15 @@ void model_update_each(const struct model_update *u,
 // Dense layers, their optimizer and the sample count after the update, for the store.
 void model_update_dense(const struct model_update *u, struct buf *to);
 struct digest model_update_dense_digest(const struct model_update *u);
-// Applies and frees. Running metrics take in the window's.
+// Applies and frees. What of the window's metrics is to go into running ones is taken out of the report before.
 void model_apply(struct model *m, struct model_update *u);
 
 // As model_update_dense wrote it; ERR_CORRUPT when it does not fit the net.
 int model_dense_load(struct model *m, struct str blob, struct err *err);
 void model_dense_save(const struct model *m, struct buf *to);
 
-// Dense layers as safetensors, with PyTorch's names.
+// Dense layers as safetensors, with PyTorch's names; of the model, and as an update leaves them.
 void model_dense_safetensors(const struct model *m, struct buf *to);
+void model_update_safetensors(const struct model_update *u, struct buf *to);
 
 #endif

@@ -35,19 +35,19 @@ struct net_input {
 
 struct net_block {
     char name[NET_NAME];
-    char kind[NET_NAME];              // a layer kind: "concat", "mean", "mlp"
+    char kind[NET_NAME]; // a layer kind: "concat", "mean", "mlp"
     uint32_t n_of;
-    char (*of)[NET_NAME];             // names of inputs or earlier blocks
+    char (*of)[NET_NAME]; // names of inputs or earlier blocks
     uint32_t n_dims;
-    uint32_t dims[NET_DIMS_MAX];      // mlp: widths of the layers
-    char activation[16];              // mlp: "relu" (default) or "none", between and after the layers
+    uint32_t dims[NET_DIMS_MAX]; // mlp: widths of the layers
+    char activation[16];         // mlp: "relu" (default) or "none", between and after the layers
 };
 
 struct net_head {
     char name[NET_NAME]; // also the label's
     char of[NET_NAME];
-    char loss[16];       // "logloss"
-    float weight;        // in the sum of losses
+    char loss[16]; // "logloss"
+    float weight;  // in the sum of losses
 };
 
 struct net_spec {
@@ -60,7 +60,8 @@ struct net_spec {
 
 struct net;
 // ERR_CONFIG: the message names the block and what does not fit; *ret_block is its index (n_blocks + i for
-// head i), so that the caller can give file, line and column.
+// head i, UINT32_MAX for an input or the net as a whole), so that the caller can give file, line and column.
+// The spec is copied. An input or a block that no head depends on is allowed, and never computed.
 int net_new(const struct net_spec *spec, struct net **ret_net, uint32_t *ret_block, struct err *err);
 void net_free(struct net *n);
 
@@ -73,11 +74,13 @@ uint32_t net_param_count(const struct net *n);
 const struct net_param *net_param(const struct net *n, uint32_t i);
 size_t net_param_floats(const struct net *n);
 size_t net_arena_bytes(const struct net *n);
-double net_flops(const struct net *n, bool train_dense, bool backward); // a sample, multiply-adds counted as 2
+double net_flops(const struct net *n, bool train_dense,
+                 bool backward); // a sample, multiply-adds counted as 2
 // Every (M, N, K) of a product in the plan, for gemm_check. Returns how many; writes at most max.
 uint32_t net_shapes(const struct net *n, uint32_t max, uint32_t (*ret_shapes)[3]);
 
-// He-uniform weights, as PyTorch's nn.Linear default (bound 1/sqrt(in)), biases too; from the seed alone.
+// Uniform in +-1/sqrt(in), weights and biases, as PyTorch's nn.Linear begins; from the seed and the names
+// alone.
 void net_init(const struct net *n, uint64_t seed, float *ret_params);
 
 // Where the vectors of a table are: slot s at vectors + s * stride (in floats).
@@ -96,7 +99,8 @@ struct net_batch {
     const float *const *weights;    // by head, n sample weights, or NULL
 };
 
-// Probabilities into ret_p[head][sample]. Keeps what backward needs in the arena.
+// Probabilities into ret_p[head][sample]. Keeps what backward needs in the arena. To predict only, call it
+// alone: labels and weights are not read.
 void net_forward(struct net *n, const float *params, const struct net_batch *batch, float *const *ret_p);
 
 // After net_forward of the same batch: gradients of sum over samples and heads of weight * loss (a sum, not a
@@ -105,6 +109,10 @@ void net_forward(struct net *n, const float *params, const struct net_batch *bat
 void net_backward(struct net *n, const float *params, const struct net_batch *batch, float *dparams);
 // After net_backward: (occurrences, dim) gradient of an input of ids.
 const float *net_gradient(const struct net *n, uint32_t input);
+// The same without a copy: row i is at i * *ret_stride, in floats.
+const float *net_gradient_rows(const struct net *n, uint32_t input, size_t *ret_stride);
+// After net_forward: the sum whose gradient net_backward computes, from the logits.
+double net_loss(const struct net *n, const struct net_batch *batch);
 
 // Adagrad for dense layers: accum += g*g; p -= lr * g / (sqrt(accum) + 1e-10), as torch.optim.Adagrad.
 void net_adagrad(size_t n, float *params, float *accum, const float *gradient, float lr);

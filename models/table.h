@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Embedding tables in memory, and the overlay in which an update changes them.
 //
-// A table is open addressing on a 64-bit feature id in one mmap with huge pages. A row, `stride` bytes:
+// A table is rows in a dense array and an open-addressed index on the 64-bit feature id, in one mmap with huge
+// pages. A slot is a row's place in that array. A row, `stride` bytes (models/table.c tells the memory):
 //
 //     +---------+-----------+---------+--------------+------------------- ... ---+
 //     | id u64  | accum f32 | count   | last_seen_s  | vector dim x f32          |
@@ -54,7 +55,7 @@ struct table *table_new(const struct table_options *options);
 void table_free(struct table *t);
 const struct table_options *table_options(const struct table *t);
 uint32_t table_find(const struct table *t, uint64_t id); // slot of an admitted or waiting row, TABLE_NONE
-// Slots of n ids, with prefetching; TABLE_NONE for what is absent or not admitted.
+// Slots of n ids, with prefetching; TABLE_NONE for what is absent or not admitted, and for the id 0.
 void table_find_many(const struct table *t, const uint64_t *ids, uint32_t n, uint32_t *ret_slots);
 const struct table_row *table_row(const struct table *t, uint32_t slot);
 bool table_admitted(const struct table *t, const struct table_row *row);
@@ -63,12 +64,13 @@ const float *table_vectors(const struct table *t);
 size_t table_stride(const struct table *t);
 uint64_t table_count(const struct table *t);          // rows
 uint64_t table_admitted_count(const struct table *t); // of them admitted
-uint64_t table_bytes(const struct table *t);
-uint64_t table_budget_bytes(const struct table_options *options);
+uint64_t table_bytes(const struct table *t);          // of the rows that are there, and the index
+uint64_t table_budget_bytes(const struct table_options *options); // of a full table; what is mapped
 
 // Persistence: the record of a row is accum f32, count u32, last_seen_s u32, then the vector where admitted.
 void table_row_put(const struct table *t, const struct table_row *row, struct buf *to);
-int table_row_load(struct table *t, uint64_t id, struct str record, struct err *err); // ERR_CORRUPT, ERR_LIMIT
+// ERR_CORRUPT, ERR_LIMIT. A row that was admitted under another `admit` stays so: its count is fitted.
+int table_row_load(struct table *t, uint64_t id, struct str record, struct err *err);
 
 // Over (id, vector) of every admitted row in order of id.
 struct digest table_digest(const struct table *t);
@@ -87,7 +89,7 @@ void overlay_clear(struct overlay *o); // for reuse by the next update
 
 // The overlay's slot of `id`, copied from the table or made new on first touch; counts the occurrences and
 // takes last_seen. TABLE_NONE if it is not admitted (yet), or the table is full. Both in order of the array,
-// so that the result depends on the samples alone.
+// so that the result depends on the samples alone. The id 0 is none: TABLE_NONE, and nothing is counted.
 void overlay_touch(struct overlay *o, const uint64_t *ids, const uint32_t *seen_s, uint32_t n, uint32_t *ret_slots);
 const float *overlay_vectors(const struct overlay *o); // gathers as for a table; moves when the overlay grows
 size_t overlay_stride(const struct overlay *o);
@@ -96,8 +98,13 @@ size_t overlay_stride(const struct overlay *o);
 // Occurrences of one row are summed in order of the array first:
 //     g = sum of its gradients; accum += mean(g*g); vector -= lr * g / (sqrt(accum) + 1e-8)
 void overlay_step(struct overlay *o, const uint32_t *slots, const float *gradients, uint32_t n);
+// The same in two halves, for a batch whose inputs share a table: gradients are summed over all calls, in their
+// order, and then every row among them takes one step with g = scale * sum. Gradient i is at i * stride, in floats.
+void overlay_gradient(struct overlay *o, const uint32_t *slots, const float *gradients, size_t stride, uint32_t n);
+void overlay_descend(struct overlay *o, float scale);
 
-// Rows of the table (with the overlay seen first) last seen before `before_s` become tombstones.
+// Rows of the table (with the overlay seen first) last seen before `before_s` become tombstones. Comes last:
+// nothing is touched or stepped after it.
 void overlay_expire(struct overlay *o, uint32_t before_s);
 
 struct overlay_figures {

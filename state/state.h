@@ -210,6 +210,14 @@ void state_advance(struct state *s, int64_t watermark,
                    void (*emit)(void *context, const struct sample *sample), void *context);
 void state_join_counts(const struct state *s, struct state_join_counts *ret_counts);
 
+// Pending impressions of one user, oldest first; at most `max` are written. Returns how many.
+struct state_pending {
+    uint64_t item, request;
+    int64_t ts, due;
+    uint32_t labels;
+};
+uint32_t state_pending_of_user(const struct state *s, uint64_t user, uint32_t max, struct state_pending *ret_pending);
+
 // ---- the sample log --------------------------------------------------------------------------------------------
 
 uint64_t state_samples_end(const struct state *s);   // sequence number of the next sample

@@ -2,7 +2,8 @@
 // The delta stream: what a model version changed, as messages of the delta topic (one partition, so that
 // order is Kafka's). Published format, version 1; docs/DELTAS.md describes it byte by byte.
 //
-// A version is: DELTA_BEGIN, any number of DELTA_ROWS, an optional DELTA_DENSE, DELTA_END. The end carries the
+// A version is: DELTA_BEGIN, any number of DELTA_ROWS, any number of DELTA_DENSE (none in most versions; a large
+// safetensors document is cut in pieces, whose payloads one after the other are it), DELTA_END. The end carries the
 // number of rows and the XXH3-128 checksum over the payloads of the version's ROWS and DENSE messages in
 // order, so that a consumer knows that it has everything before it applies anything.
 #ifndef FRESHET_STREAM_DELTA_H
@@ -16,7 +17,12 @@
 #include "base/hash.h"
 #include "base/str.h"
 
-enum { DELTA_FORMAT = 1, DELTA_ROWS_BYTES = 512 << 10, DELTA_TABLES_MAX = 64 };
+enum {
+    DELTA_FORMAT = 1,
+    DELTA_HEAD_BYTES = 36, // before the payload of every message
+    DELTA_ROWS_BYTES = 512 << 10,
+    DELTA_TABLES_MAX = 64
+};
 
 enum delta_kind { DELTA_BEGIN = 1, DELTA_ROWS = 2, DELTA_DENSE = 3, DELTA_END = 4 };
 
@@ -61,7 +67,8 @@ void delta_put_row(struct buf *to, uint16_t table, uint64_t id, struct str text,
 void delta_put_dense(struct buf *to, const struct delta_head *head, struct str safetensors);
 void delta_put_end(struct buf *to, const struct delta_head *head, const struct delta_end *end);
 
-// Reading. Strings and vectors point into the message. A malformed message is ERR_CORRUPT.
+// Reading. Strings and vectors point into the message. A malformed message is ERR_CORRUPT, one of another format
+// ERR_VERSION. After delta_get_head `from` stands at the payload: of a DELTA_DENSE all of it is the piece.
 int delta_get_head(struct rd *from, struct delta_head *ret_head, struct err *err);
 int delta_get_begin(struct rd *from, struct delta_begin *ret_begin, struct err *err);
 int delta_get_end(struct rd *from, struct delta_end *ret_end, struct err *err);

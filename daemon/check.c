@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// freshet check: the config, the net that it describes, and, unless told otherwise, what is around it.
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/commands.h"
+#include "daemon/update.h"
+#include "models/gemm.h"
+#include "stream/source.h"
+
+enum { CHECK_TIMEOUT_MS = 5000 };
+
+// The state's directory, or the one that it will be made in, can be written.
+static int check_directory(const struct config *config, struct err *err)
+{
+    char path[sizeof config->state.dir];
+    snprintf(path, sizeof path, "%s", config->state.dir);
+    struct stat st;
+    while (stat(path, &st) != 0) {
+        char *slash = strrchr(path, '/');
+        if (slash == NULL)
+            snprintf(path, sizeof path, ".");
+        else if (slash == path)
+            path[1] = '\0';
+        else
+            *slash = '\0';
+    }
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, ERR_CONFIG, "state.dir %s: %s is not a directory", config->state.dir, path);
+    if (access(path, W_OK | X_OK) != 0)
+        return err_set(err, ERR_CONFIG, "state.dir %s: %s cannot be written: %s", config->state.dir, path,
+                       strerror(errno));
+    return 0;
+}
+
+static int check_topic(const struct config *config, const char *topic, struct err *err)
+{
+    int32_t partitions;
+    if (topic[0] == '\0')
+        return 0;
+    if (source_kafka_partitions(config->consumer.list, topic, CHECK_TIMEOUT_MS, &partitions, err) != 0)
+        return err_context(err, "topic %s", topic);
+    printf("topic %s: %d partitions\n", topic, partitions);
+    return 0;
+}
+
+static int check_environment(const struct config *config, struct err *err)
+{
+    if (check_directory(config, err) != 0 || check_topic(config, config->events.topic, err) != 0 ||
+        check_topic(config, config->users.topic, err) != 0 ||
+        check_topic(config, config->items.topic, err) != 0)
+        return -1;
+    return 0;
+}
+
+int check_command(struct cli *cli)
+{
+    struct err err = {0};
+    const struct config *config = cli->config;
+    if (cli_given(cli, "print-default")) {
+        fputs(config_default_yaml(), stdout);
+        return EXIT_DONE;
+    }
+    if (cli_given(cli, "reference")) {
+        struct buf text = {0};
+        config_reference(&text);
+        fwrite(text.data, 1, text.len, stdout);
+        buf_done(&text);
+        return EXIT_DONE;
+    }
+    gemm_setup();
+    if (updater_check(config, &err) != 0)
+        return cli_fail(cli, &err);
+    if (!cli_given(cli, "no-environment") && check_environment(config, &err) != 0)
+        return cli_fail(cli, &err);
+    printf("%s: %u features, %u tables, model %s: fine\n",
+           cli->config_file != NULL ? cli->config_file : "built-in default", config->n_features,
+           config->n_tables, config->model.name);
+    return EXIT_DONE;
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every key of the config, once. Order is the order of the file, which is the way of an event. Defaults stand
+// as they would be written; what they mean is found by the same code that reads a file.
+#include "daemon/config_keys.h"
+
+#include <stddef.h>
+
+#define SECOND 1e3
+#define MINUTE 60e3
+#define HOUR 3600e3
+#define DAY 86400e3
+#define KIB 1024.0
+#define MIB (KIB * KIB)
+#define TIB (MIB * MIB)
+
+// Where a field is: in struct config, or in the struct of an entry.
+#define IN(type, field) .size = sizeof(((type *)0)->field), .offset = offsetof(type, field)
+#define AT(field) IN(struct config, field)
+
+// The maps of the built-in default.
+static const char default_kafka[] = "  bootstrap.servers: localhost:9092\n";
+static const char default_sequences[] = "  all: {last: 100}\n";
+static const char default_labels[] = "    all: {}\n";
+static const char default_tables[] =
+    "  users: {dim: 16, rows: 1M, admit: 1, expire: 30d, lr: 0.05, init: 0.05}\n"
+    "  items: {dim: 16, rows: 1M, admit: 1, expire: 30d, lr: 0.05, init: 0.05}\n";
+static const char default_features[] =
+    "  user_id: {id: user, table: users}\n"
+    "  item_id: {id: item, table: items}\n"
+    "  hour: {hour: timestamp}\n"
+    "  user_impressions_1d: {count: impression, of: user, window: 1d}\n"
+    "  item_impressions_1d: {count: impression, of: item, window: 1d}\n"
+    "  user_ctr_7d: {rate: click/impression, of: user, window: 7d, smooth: [1, 20]}\n"
+    "  item_ctr_1h: {rate: click/impression, of: item, window: 1h, smooth: [1, 20]}\n"
+    "  item_ctr_1d: {rate: click/impression, of: item, window: 1d, smooth: [1, 20]}\n"
+    "  item_ctr_7d: {rate: click/impression, of: item, window: 7d, smooth: [1, 20]}\n"
+    "  clicks: {sequence: click, last: 50, table: items, pool: mean}\n";
+static const char default_models[] = "  ctr:\n"
+                                     "    net:\n"
+                                     "      - {name: bottom, mlp: [64, 32], of: all}\n"
+                                     "    heads:\n"
+                                     "      click: {of: bottom, loss: logloss}\n";
+
+#define SECTION(at, about)                                \
+    {                                                     \
+        .path = at, .type = CONFIG_SECTION, .text = about \
+    }
+#define MAP(at, reader, keys, value, about)                                                             \
+    {                                                                                                   \
+        .path = at, .type = CONFIG_OWN, .read = reader, .entry = keys, .fallback = value, .text = about \
+    }
+
+// clang-format off
+const struct config_key config_keys[] = {
+    MAP("kafka", config_kafka_read, NULL, default_kafka,
+        "Properties of librdkafka, handed over as they are. Those below `consumer:` or `producer:` are "
+        "laid over "
+        "the common ones for that side; -X property=value is laid over both."),
+
+    SECTION("stream", "What is read, and what its time is."),
+    SECTION("stream.events", "Impressions and feedback, keyed by the user id."),
+    {"stream.events.topic", CONFIG_TOPIC, AT(events.topic), .min = 1, .fallback = "events",
+     .text = "The topic of events."},
+    SECTION("stream.users", "Profiles of users, an upsert each."),
+    {"stream.users.topic", CONFIG_TOPIC, AT(users.topic), .fallback = "\"\"",
+     .text = "The topic of user profiles; empty: none."},
+    SECTION("stream.items", "Profiles of items, an upsert each."),
+    {"stream.items.topic", CONFIG_TOPIC, AT(items.topic), .fallback = "\"\"",
+     .text = "The topic of item profiles; empty: none."},
+    MAP("stream.actions", config_actions_read, NULL, "[]",
+        "Types of feedback beside the built-in click, like, collect, share, comment, follow, dislike and "
+        "watch. "
+        "Their order stands in the store: append only."),
+    SECTION("stream.time", "Event time decides; these say what is late, and for how long a partition is "
+            "waited for."),
+    {"stream.time.out_of_order", CONFIG_DURATION, AT(time.out_of_order_ms), 0, 7 * DAY, "5s",
+     .text = "How far events of a partition may come out of order; the watermark stays so far behind."},
+    {"stream.time.max_future", CONFIG_DURATION, AT(time.max_future_ms), 0, 365 * DAY, "1h",
+     .text = "An event further ahead of the broker's time goes to the DLQ."},
+    {"stream.time.idle_after", CONFIG_DURATION, AT(time.idle_after_ms), 0, DAY, "10s",
+     .text = "A partition at its end for so long no longer holds back the watermark."},
+    SECTION("stream.dlq", "Messages that cannot be used go to a topic of their own, with the reason."),
+    {"stream.dlq.suffix", CONFIG_TOPIC, AT(dlq_suffix), .min = 1, .fallback = ".dlq",
+     .text = "What is put after the topic's name."},
+
+    SECTION("dedupe", "Events whose event_id was seen are dropped."),
+    {"dedupe.window", CONFIG_DURATION, AT(dedupe.window_ms), 0, 30 * DAY, "10m",
+     .text = "For how long ids are remembered; 0s: no dedupe."},
+    {"dedupe.max", CONFIG_COUNT, AT(dedupe.max), 1000, 4e9, "20M",
+     .text = "Ids remembered at most; beyond it the oldest minute goes."},
+
+    SECTION("counters", "Counts of every action by user and by item."),
+    MAP("counters.windows", config_windows_read, config_window_keys, "[1h, 1d, 7d]",
+        "Windows, shortest first: 1h (tiles of 1m), 1d (15m), 7d (1h), or {name: 30d, tile: 1d, length: "
+        "30d}. Each "
+        "tile is a multiple of the one before."),
+
+    MAP("buckets", config_buckets_read, NULL, "{}",
+        "Counters by bucket are not in this release: this must be empty."),
+
+    MAP("sequences", config_sequences_read, config_sequence_keys, default_sequences,
+        "What each user did last, by action; `all` is every feedback action, and an action's own entry "
+        "comes before "
+        "it. Given in a file, it replaces the whole default."),
+
+    SECTION("join", "Impressions wait for feedback and become labelled samples."),
+    {"join.window", CONFIG_DURATION, AT(join.window_ms), 1, 30 * DAY, "10m",
+     .text = "Feedback so long after its impression labels it."},
+    {"join.emit", CONFIG_CHOICE, AT(join.emit), .fallback = "wait", .choices = "wait|first_label",
+     .text = "wait: a sample leaves at the end of its window; first_label: at its first label."},
+    {"join.corrections", CONFIG_BOOL, AT(join.corrections), .fallback = "false",
+     .text = "With first_label: a later label makes a corrected sample."},
+    {"join.watch", CONFIG_CHOICE, AT(join.watch_of), .fallback = "max", .choices = "max|sum|last",
+     .text = "Which of several watch_ms of an impression is its label."},
+    MAP("join.labels", config_labels_read, config_label_keys, default_labels,
+        "The actions that are labels; `all` is every feedback action. Given in a file, it replaces the "
+        "whole default."),
+    {"join.keep_negatives", CONFIG_NUMBER, AT(join.keep_negatives), 1e-6, 1, "1.0",
+     .text = "Share of the samples without any label that is kept; predictions are calibrated by it."},
+    {"join.max_pending", CONFIG_COUNT, AT(join.max_pending), 1, 1e9, "5M",
+     .text = "Impressions that wait at most; beyond it the one due first leaves early."},
+
+    MAP("tables", config_tables_read, config_table_keys, default_tables,
+        "Embedding tables. Given in a file, it replaces the whole default."),
+    MAP("features", config_features_read, config_feature_keys, default_features,
+        "What the model sees of an impression: each feature has one of id, number, count, rate, hour, "
+        "weekday and "
+        "sequence. An id, hour, weekday or bucketized feature without `table` gets a table of its own "
+        "name and dim 8. "
+        "Given in a file, it replaces the whole default."),
+    MAP("models", config_models_read, config_model_keys, default_models,
+        "One model: a net of blocks over features and earlier blocks, and heads on it. Given in a file, "
+        "it replaces "
+        "the whole default."),
+
+    SECTION("update", "Training, in windows of event time."),
+    {"update.every", CONFIG_DURATION, AT(update.every_ms), SECOND, 30 * DAY, "5m",
+     .text = "Length of an update window."},
+    SECTION("update.bootstrap", "Until the first freeze all layers are trained."),
+    {"update.bootstrap.samples", CONFIG_COUNT, AT(update.bootstrap_samples), 0, 1e15, "100k",
+     .text = "Samples until the dense layers freeze."},
+    {"update.batch", CONFIG_COUNT, AT(update.batch), 1, 65536, "512", .text = "Samples in a step."},
+    {"update.epochs", CONFIG_COUNT, AT(update.epochs), 1, 100, "1",
+     .text = "Passes over the samples of a window."},
+    {"update.dense_lr", CONFIG_NUMBER, AT(update.dense_lr), 1e-9, 10, "0.02",
+     .text = "Learning rate of the dense layers."},
+    {"update.seed", CONFIG_COUNT, AT(update.seed), 0, 1e15, "1", .text = "Of the weights at the begin."},
+    {"update.enabled", CONFIG_BOOL, AT(update.enabled), .fallback = "true",
+     .text = "false: samples are logged and nothing is trained."},
+    {"update.stop_after_bootstrap", CONFIG_BOOL, AT(update.stop_after_bootstrap), .fallback = "false",
+     .text = "true: train until the dense layers freeze, then stop; for comparison."},
+    SECTION("update.brakes", "An update beyond these is not served; NaN and infinity never are."),
+    {"update.brakes.ne_max", CONFIG_NUMBER, AT(update.brakes.ne_max), 0, 1e6, "0",
+     .text = "Normalized entropy of a window at most; 0: off."},
+    {"update.brakes.calibration_min", CONFIG_NUMBER, AT(update.brakes.calibration_min), 0, 1e6, "0",
+     .text = "Predicted by observed, at least; 0: off."},
+    {"update.brakes.calibration_max", CONFIG_NUMBER, AT(update.brakes.calibration_max), 0, 1e6, "0",
+     .text = "Predicted by observed, at most; 0: off."},
+    {"update.brakes.row_norm_max", CONFIG_NUMBER, AT(update.brakes.row_norm_max), 0, 1e9, "1000",
+     .text = "Norm of a row at most; 0: off."},
+    {"update.brakes.min_samples", CONFIG_COUNT, AT(update.brakes.min_samples), 1, 1e15, "1000",
+     .text = "Windows of fewer samples are not judged by their metrics."},
+
+    SECTION("publish", "What an update changed, for those who serve elsewhere."),
+    {"publish.topic", CONFIG_TOPIC, AT(publish.topic), .min = 1, .fallback = "freshet-deltas",
+     .text = "The delta topic, of one partition."},
+    {"publish.digest_every", CONFIG_COUNT, AT(publish.digest_every), 0, 1e6, "12",
+     .text = "Versions from one digest of the whole tables to the next; 0: none."},
+    {"publish.enabled", CONFIG_BOOL, AT(publish.enabled), .fallback = "true",
+     .text = "false: nothing is published."},
+
+    SECTION("state", "The store on disk, and its caches."),
+    {"state.dir", CONFIG_TEXT, AT(state.dir), .min = 1, .fallback = "${STATE_DIRECTORY:-./freshet-state}",
+     .text = "Where it lies; systemd gives $STATE_DIRECTORY."},
+    {"state.commit_every", CONFIG_DURATION, AT(state.commit_every_ms), 1, HOUR, "1s",
+     .text = "Time between commits, live."},
+    {"state.commit_events", CONFIG_COUNT, AT(state.commit_events), 1, 1e9, "200k",
+     .text = "Events between commits at most, while catching up."},
+    {"state.cache", CONFIG_SIZE, AT(state.cache_bytes), MIB, TIB, "1GiB",
+     .text = "Memory of users and items."},
+    {"state.body_cache", CONFIG_SIZE, AT(state.body_cache_bytes), MIB, TIB, "128MiB",
+     .text = "Memory of encoded impressions."},
+    {"state.block_cache", CONFIG_SIZE, AT(state.block_cache_bytes), MIB, TIB, "256MiB",
+     .text = "Memory of the store's blocks."},
+    {"state.samples_keep", CONFIG_DURATION, AT(state.samples_keep_ms), 0, 3650 * DAY, "7d",
+     .text = "How long samples stay in the log, by event time; 0s: for ever."},
+
+    SECTION("http", "Features, scores, metrics and the status page."),
+    {"http.listen", CONFIG_OWN, .fallback = "\"127.0.0.1:7878\"", .read = config_listen_read,
+     .text = "host:port, [v6]:port; port 0: any free one. An address that others reach needs a token."},
+    {"http.connections", CONFIG_COUNT, AT(http.connections), 1, 65536, "256", .text = "At a time, at most."},
+    {"http.body", CONFIG_SIZE, AT(http.body_bytes), KIB, 64 * MIB, "1MiB",
+     .text = "Largest body of a request."},
+    {"http.token", CONFIG_TEXT, AT(http.token), .fallback = "\"\"",
+     .text = "Asked of every request as `Authorization: Bearer`; file:PATH keeps it out of this file. "
+             "Empty: none."},
+
+    SECTION("log", "On stderr."),
+    {"log.level", CONFIG_TEXT, AT(log.level), .fallback = "info", .choices = "error|warn|info|debug",
+     .text = "What is written."},
+    {"log.format", CONFIG_CHOICE, AT(log.json), .fallback = "logfmt", .choices = "logfmt|json",
+     .text = "How a line looks."},
+    {0},
+};
+
+// {name: 30d, tile: 1d, length: 30d}; length comes as tiles into the window, so it is read by its own code.
+const struct config_key config_window_keys[] = {
+    {"name", CONFIG_TEXT, IN(struct state_window, name), .min = 1, .text = "What features call it."},
+    {"tile", CONFIG_DURATION, IN(struct state_window, tile_ms), 1, 365 * DAY,
+     .text = "What is counted together."},
+    {"length", CONFIG_OWN, .text = "A multiple of the tile, 1 to 1024 of them."},
+    {0},
+};
+
+const struct config_key config_sequence_keys[] = {
+    {"last", CONFIG_COUNT, .offset = 0, .size = sizeof(uint32_t), .min = 0, .max = 10000, .fallback = "100",
+     .text = "How many are kept; 0: none."},
+    {0},
+};
+
+const struct config_key config_label_keys[] = {
+    {"of", CONFIG_OWN, .choices = "watch_ms|max|sum|last",
+     .text = "Of watch alone: watch_ms as join.watch says, or max, sum or last itself."},
+    {0},
+};
+
+const struct config_key config_table_keys[] = {
+    {"dim", CONFIG_COUNT, IN(struct config_table, dim), 1, 1024, "16", .text = "Numbers in a vector."},
+    {"rows", CONFIG_COUNT, IN(struct config_table, rows), 1, 4e9, "1M",
+     .text = "Capacity; the memory is fixed at the start."},
+    {"admit", CONFIG_COUNT, IN(struct config_table, admit), 1, 1e9, "1",
+     .text = "Occurrences before an id gets its vector."},
+    {"expire", CONFIG_DURATION, IN(struct config_table, expire_ms), 0, 3650 * DAY, "30d",
+     .text = "A row without an occurrence for so long goes; 0s: never."},
+    {"lr", CONFIG_NUMBER, IN(struct config_table, lr), 1e-9, 10, "0.05", .text = "Learning rate."},
+    {"init", CONFIG_NUMBER, IN(struct config_table, init), 0, 10, "0.05",
+     .text = "Standard deviation of new vectors."},
+    {0},
+};
+
+const struct config_key config_feature_keys[] = {
+    {"id", CONFIG_OWN, .text = "An embedding of user, item, context.NAME, user.ATTRIBUTE or item.ATTRIBUTE."},
+    {"number", CONFIG_OWN, .text = "The number context.NAME, user.ATTRIBUTE or item.ATTRIBUTE."},
+    {"count", CONFIG_OWN, .text = "An action's count, or watch_ms for its sum, in a window."},
+    {"rate", CONFIG_OWN, .text = "A/B, two actions: (A + a) / (B + b) in a window, with smooth: [a, b]."},
+    {"hour", CONFIG_OWN, .text = "timestamp: an embedding of the hour of the day, 0 to 23."},
+    {"weekday", CONFIG_OWN, .text = "timestamp: an embedding of the day, 0 Monday to 6."},
+    {"sequence", CONFIG_OWN, .text = "The items of the user's last such actions, as embeddings of `table`."},
+    {"of", CONFIG_OWN, .choices = "user|item", .text = "count, rate: whose counters."},
+    {"window", CONFIG_OWN, .text = "count, rate: one of counters.windows."},
+    {"smooth", CONFIG_OWN, .text = "rate: [a, b]; default [1, 20]."},
+    {"log1p", CONFIG_BOOL, IN(struct config_feature, log1p),
+     .text = "number (default false), count (default true): log(1 + x)."},
+    {"offset", CONFIG_NUMBER, IN(struct config_feature, offset_hours), -14, 14,
+     .text = "hour, weekday: hours added to UTC."},
+    {"bucketize", CONFIG_OWN,
+     .text = "number, count, rate: [edges ascending], or for a rate N equal parts of 0 to 1; makes it an "
+             "embedding."},
+    {"table", CONFIG_OWN, .text = "Of the embedding; a sequence must name one."},
+    {"last", CONFIG_COUNT, IN(struct config_feature, last), 1, 10000,
+     .text = "sequence: how many; default 50, and never more than are kept."},
+    {"pool", CONFIG_OWN, .choices = "mean", .text = "sequence: mean."},
+    {0},
+};
+
+const struct config_key config_model_keys[] = {
+    {"net", CONFIG_OWN, .entry = config_block_keys,
+     .text = "A list of blocks; each uses features and earlier blocks."},
+    {"heads", CONFIG_OWN, .entry = config_head_keys, .text = "A map of heads, each predicts a label."},
+    {0},
+};
+
+const struct config_key config_block_keys[] = {
+    {"name", CONFIG_OWN, .text = "What later blocks and heads call it."},
+    {"mlp", CONFIG_OWN, .text = "Widths of fully connected layers, up to 8."},
+    {"concat", CONFIG_OWN, .text = "{}: its inputs side by side."},
+    {"mean", CONFIG_OWN, .text = "{}: of the entries of a sequence."},
+    {"of", CONFIG_OWN, .text = "A list of features and earlier blocks, or `all` for every feature."},
+    {"activation", CONFIG_TEXT, IN(struct config_block, activation), .fallback = "relu",
+     .choices = "relu|none",
+     .text = "mlp: between and after the layers."},
+    {0},
+};
+
+const struct config_key config_head_keys[] = {
+    {"of", CONFIG_OWN, .text = "The block or feature that it reads."},
+    {"loss", CONFIG_TEXT, IN(struct config_head, loss), .fallback = "logloss", .choices = "logloss",
+     .text = "What is minimised."},
+    {"weight", CONFIG_NUMBER, IN(struct config_head, weight), 1e-6, 1e6, "1",
+     .text = "In the sum of losses."},
+    {"label", CONFIG_OWN, .text = "One of join.labels; default: the head's own name."},
+    {0},
+};
+// clang-format on

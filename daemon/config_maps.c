@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sections whose names the user chooses, but for features and models: kafka, actions, windows, buckets,
+// sequences, labels, tables; and http.listen. All read by tables of keys for their entries.
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/config_keys.h"
+#include "daemon/units.h"
+
+// ---- kafka -------------------------------------------------------------------------------------------
+
+int config_property_put(struct config_properties *p, const char *name, const char *value)
+{
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (strcmp(p->list[2 * i], name) == 0) {
+            p->list[2 * i + 1] = value;
+            return 0;
+        }
+    }
+    if (p->n == CONFIG_PROPERTIES_MAX)
+        return -1;
+    p->list[2 * p->n] = name;
+    p->list[2 * p->n + 1] = value;
+    p->n++;
+    p->list[2 * p->n] = NULL;
+    return 0;
+}
+
+static int property_read(struct config_loader *l, const struct tree_node *n, struct config_properties *to)
+{
+    char value[80];
+    if (n->kind != TREE_SCALAR || n->null)
+        return tree_fail(l->err, &n->at, "property %.80s is %s, but must be a single value", n->key,
+                         tree_quote(n, value, sizeof value));
+    if (config_property_put(to, n->key, n->text) < 0)
+        return tree_fail(l->err, &n->key_at, "more than %d properties", CONFIG_PROPERTIES_MAX);
+    return 0;
+}
+
+static int overlay_read(struct config_loader *l, const struct tree_node *n, struct config_properties *to)
+{
+    char name[CONFIG_NAME];
+    snprintf(name, sizeof name, "kafka.%s", n->key);
+    if (config_map_check(l, name, n) < 0)
+        return -1;
+    for (const struct tree_node *c = n->first; c != NULL; c = c->next)
+        if (property_read(l, c, to) < 0)
+            return -1;
+    return 0;
+}
+
+static bool is_overlay(const struct tree_node *n)
+{
+    return strcmp(n->key, "consumer") == 0 || strcmp(n->key, "producer") == 0;
+}
+
+int config_kafka_read(struct config_loader *l, const struct tree_node *n)
+{
+    if (config_map_check(l, "kafka", n) < 0)
+        return -1;
+    for (const struct tree_node *c = n->first; c != NULL; c = c->next) {
+        if (is_overlay(c))
+            continue;
+        if (property_read(l, c, &l->c->consumer) < 0 || property_read(l, c, &l->c->producer) < 0)
+            return -1;
+    }
+    const struct tree_node *consumer = tree_get(n, "consumer"), *producer = tree_get(n, "producer");
+    if (consumer != NULL && overlay_read(l, consumer, &l->c->consumer) < 0)
+        return -1;
+    return producer != NULL ? overlay_read(l, producer, &l->c->producer) : 0;
+}
+
+// ---- actions -----------------------------------------------------------------------------------------
+
+int config_actions_read(struct config_loader *l, const struct tree_node *n)
+{
+    struct config *c = l->c;
+    for (c->n_actions = 0; c->n_actions < ACTION_BUILTIN; c->n_actions++)
+        snprintf(c->actions[c->n_actions], CONFIG_NAME, "%s", action_names[c->n_actions]);
+    if (config_list_check(l, "stream.actions", n, 0, ACTION_MAX - ACTION_BUILTIN) < 0)
+        return -1;
+    for (const struct tree_node *a = n->first; a != NULL; a = a->next) {
+        uint8_t twin = config_action_find(c, a->text);
+        if (twin < ACTION_BUILTIN)
+            return tree_fail(l->err, &a->at, "stream.actions: %s is built in", a->text);
+        if (twin != ACTION_MAX)
+            return tree_fail(l->err, &a->at, "stream.actions: %s stands twice", a->text);
+        if (strcmp(a->text, "all") == 0 || strcmp(a->text, "watch_ms") == 0)
+            return tree_fail(l->err, &a->at, "stream.actions: %s has a meaning of its own", a->text);
+        if (config_name_take(l, "an action", a->text, &a->at, c->actions[c->n_actions]) < 0)
+            return -1;
+        c->n_actions++;
+    }
+    return 0;
+}
+
+// ---- windows -----------------------------------------------------------------------------------------
+
+enum { WINDOW_TILES_MAX = 1024 };
+
+static const struct state_window windows_known[] = {
+    {"1h", 60000, 60},
+    {"1d", 900000, 96},
+    {"7d", 3600000, 168},
+};
+
+static int window_known(struct config_loader *l, const struct tree_node *n, struct state_window *ret_window)
+{
+    for (size_t i = 0; i < sizeof windows_known / sizeof *windows_known; i++) {
+        if (strcmp(windows_known[i].name, n->text) == 0) {
+            *ret_window = windows_known[i];
+            return 0;
+        }
+    }
+    char value[80];
+    return tree_fail(
+        l->err, &n->at,
+        "counters.windows: %s is none of 1h, 1d and 7d; others are {name: .., tile: .., length: ..}",
+        tree_quote(n, value, sizeof value));
+}
+
+static int window_length(struct config_loader *l, const struct tree_node *n, struct state_window *w)
+{
+    static const struct config_key key = {"length", CONFIG_DURATION, .size = sizeof(int64_t), .min = 1,
+                                          .max = 3650 * 86400e3};
+    int64_t length;
+    if (config_key_read(l, &key, "counters.windows.length", n, &length) < 0)
+        return -1;
+    if (length % w->tile_ms != 0 || length / w->tile_ms > WINDOW_TILES_MAX)
+        return tree_fail(l->err, &n->at, "counters.windows.length is \"%s\", but must be 1 to %d whole tiles",
+                         n->text, WINDOW_TILES_MAX);
+    w->tiles = (uint32_t)(length / w->tile_ms);
+    return 0;
+}
+
+static int window_own(struct config_loader *l, const struct tree_node *n, struct state_window *ret_window)
+{
+    if (config_entry_read(l, config_window_keys, "counters.windows", n, ret_window) < 0)
+        return -1;
+    for (const struct config_key *k = config_window_keys; k->path != NULL; k++)
+        if (tree_get(n, k->path) == NULL)
+            return tree_fail(l->err, &n->at, "a window needs name, tile and length; %s is missing", k->path);
+    return window_length(l, tree_get(n, "length"), ret_window);
+}
+
+// Windows nest: a coarser tile holds whole finer ones, and no window is shorter than the one before.
+static int window_check(struct config_loader *l, const struct tree_node *n, const struct state_window *w)
+{
+    for (uint32_t i = 0; i < l->c->n_windows; i++)
+        if (strcmp(l->c->windows[i].name, w->name) == 0)
+            return tree_fail(l->err, &n->at, "counters.windows: \"%s\" stands twice", w->name);
+    if (l->c->n_windows == 0)
+        return 0;
+    const struct state_window *before = &l->c->windows[l->c->n_windows - 1];
+    if (w->tile_ms % before->tile_ms != 0)
+        return tree_fail(l->err, &n->at,
+                         "counters.windows: the tile of \"%s\" is no multiple of that of \"%s\" before it",
+                         w->name, before->name);
+    if (w->tile_ms * w->tiles < before->tile_ms * before->tiles)
+        return tree_fail(l->err, &n->at, "counters.windows: \"%s\" is shorter than \"%s\" before it", w->name,
+                         before->name);
+    return 0;
+}
+
+int config_windows_read(struct config_loader *l, const struct tree_node *n)
+{
+    if (config_list_check(l, "counters.windows", n, 1, STATE_WINDOWS_MAX) < 0)
+        return -1;
+    for (const struct tree_node *c = n->first; c != NULL; c = c->next) {
+        struct state_window w = {0};
+        int rc = c->kind == TREE_SCALAR ? window_known(l, c, &w) : window_own(l, c, &w);
+        if (rc < 0 || window_check(l, c, &w) < 0)
+            return -1;
+        l->c->windows[l->c->n_windows++] = w;
+    }
+    return 0;
+}
+
+int config_buckets_read(struct config_loader *l, const struct tree_node *n)
+{
+    if (config_map_check(l, "buckets", n) < 0)
+        return -1;
+    if (n->first != NULL)
+        return tree_fail(l->err, &n->first->key_at,
+                         "buckets.%.64s: counters by bucket are not in this release; leave buckets empty",
+                         n->first->key);
+    return 0;
+}
+
+// ---- by action: sequences and labels -----------------------------------------------------------------
+
+static int sequence_read(struct config_loader *l, const struct tree_node *n, uint32_t *ret_last)
+{
+    char name[2 * CONFIG_NAME];
+    snprintf(name, sizeof name, "sequences.%.64s", n->key);
+    config_entry_init(l, config_sequence_keys, ret_last);
+    return config_entry_read(l, config_sequence_keys, name, n, ret_last);
+}
+
+int config_sequences_read(struct config_loader *l, const struct tree_node *n)
+{
+    uint32_t last = 0;
+    if (config_map_check(l, "sequences", n) < 0)
+        return -1;
+    const struct tree_node *all = tree_get(n, "all");
+    if (all != NULL && sequence_read(l, all, &last) < 0)
+        return -1;
+    for (uint32_t a = ACTION_IMPRESSION + 1; a < l->c->n_actions; a++)
+        l->c->sequence_last[a] = last;
+    for (const struct tree_node *c = n->first; c != NULL; c = c->next) {
+        uint8_t action;
+        if (c == all)
+            continue;
+        if (config_action_take(l, "sequences", c->key, true, &c->key_at, &action) < 0 ||
+            sequence_read(l, c, &l->c->sequence_last[action]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int label_of_read(struct config_loader *l, const struct tree_node *of, uint8_t action)
+{
+    char value[80];
+    int choice = of->kind == TREE_SCALAR ? config_choice(config_label_keys[0].choices, of->text) : -1;
+    if (action != ACTION_WATCH)
+        return tree_fail(l->err, &of->key_at, "join.labels: \"of\" belongs to watch alone");
+    if (choice < 0)
+        return tree_fail(l->err, &of->at,
+                         "join.labels.watch.of is %s, but must be one of: watch_ms, max, sum, last",
+                         tree_quote(of, value, sizeof value));
+    if (choice > 0)
+        l->c->join.watch_of = (enum state_watch)(choice - 1);
+    return 0;
+}
+
+static int label_read(struct config_loader *l, const struct tree_node *n)
+{
+    char name[2 * CONFIG_NAME];
+    uint8_t action = ACTION_MAX;
+    snprintf(name, sizeof name, "join.labels.%.64s", n->key);
+    bool all = strcmp(n->key, "all") == 0;
+    if (!all && config_action_take(l, "join.labels", n->key, true, &n->key_at, &action) < 0)
+        return -1;
+    if (config_entry_read(l, config_label_keys, name, n, NULL) < 0)
+        return -1;
+    const struct tree_node *of = tree_get(n, "of");
+    if (of != NULL && label_of_read(l, of, action) < 0)
+        return -1;
+    uint32_t feedback = ((1u << l->c->n_actions) - 1) & ~(1u << ACTION_IMPRESSION);
+    l->c->join.labels |= all ? feedback : 1u << action;
+    return 0;
+}
+
+int config_labels_read(struct config_loader *l, const struct tree_node *n)
+{
+    if (config_map_check(l, "join.labels", n) < 0)
+        return -1;
+    for (const struct tree_node *c = n->first; c != NULL; c = c->next)
+        if (label_read(l, c) < 0)
+            return -1;
+    if (l->c->join.labels == 0)
+        return tree_fail(l->err, &n->at, "join.labels is empty: a sample needs a label");
+    return 0;
+}
+
+// ---- tables ------------------------------------------------------------------------------------------
+
+int config_tables_read(struct config_loader *l, const struct tree_node *n)
+{
+    if (config_map_check(l, "tables", n) < 0)
+        return -1;
+    for (const struct tree_node *c = n->first; c != NULL; c = c->next) {
+        char name[2 * CONFIG_NAME];
+        snprintf(name, sizeof name, "tables.%.64s", c->key);
+        struct config_table *t = config_table_add(l, c->key, &c->key_at);
+        if (t == NULL || config_entry_read(l, config_table_keys, name, c, t) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+// ---- http.listen -------------------------------------------------------------------------------------
+
+static int listen_fail(struct config_loader *l, const struct tree_node *n)
+{
+    char value[80];
+    return tree_fail(l->err, &n->at,
+                     "http.listen is %s, but must be host:port, as 127.0.0.1:7878 or \"[::1]:7878\"",
+                     tree_quote(n, value, sizeof value));
+}
+
+int config_listen_read(struct config_loader *l, const struct tree_node *n)
+{
+    const char *colon = strrchr(n->text, ':');
+    if (n->kind != TREE_SCALAR || colon == NULL)
+        return listen_fail(l, n);
+    const char *host = n->text;
+    size_t len = (size_t)(colon - host);
+    if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
+        host++;
+        len -= 2;
+    } else if (memchr(host, ':', len) != NULL) {
+        return listen_fail(l, n);
+    }
+    uint64_t port;
+    bool digits = colon[1] != '\0' && colon[1 + strspn(colon + 1, "0123456789")] == '\0';
+    if (!digits || units_parse_count(colon + 1, &port) < 0 || port > UINT16_MAX || len == 0 ||
+        len >= sizeof l->c->http.host)
+        return listen_fail(l, n);
+    memcpy(l->c->http.host, host, len);
+    l->c->http.host[len] = '\0';
+    l->c->http.port = (uint16_t)port;
+    return 0;
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Features, as the config declares them: read from the state at the impression, kept in the sample, turned
+// into the model's inputs. One path for samples and for requests, so that there is no training-serving skew:
+//
+//     state  --features_read-->  body (bytes)  --features_decode-->  struct feature_row  --> model columns,
+//     JSON
+//
+// A body holds readings (raw counts, attributes, ids), not floats: it is smaller, costs less at ingest, and
+// log1p, smoothing and bucketization are applied once, where the sample is used. The user's part is shared by
+// the items of one message:
+//
+//     user part   u64 user, str user id, str request id, readings of user, context and sequences
+//     item part   u64 item, str item id, zigzag position, readings of item
+//
+//     reading of a counter     varint
+//     reading of an attribute  u8 type (0 missing, 1 string, 2 number, 3 false, 4 true), then str or f64
+//     reading of a sequence    as state_sequence_put
+#ifndef FRESHET_DAEMON_FEATURES_H
+#define FRESHET_DAEMON_FEATURES_H
+
+#include "base/json.h"
+#include "daemon/config.h"
+#include "models/model.h"
+#include "state/state.h"
+#include "stream/event.h"
+
+struct features;
+
+struct features *features_new(const struct config *config);
+void features_free(struct features *f);
+// Describes the layout of a body: two configs with the same text read each other's samples.
+struct str features_schema(const struct features *f);
+
+// ---- reading
+// ---------------------------------------------------------------------------------------------------
+
+// Where the readings of one message come from. A user's profile is an entity of its own (partition
+// PROFILE_PARTITION): profile topics need not be partitioned as the events are.
+enum { PROFILE_PARTITION = UINT16_MAX };
+struct feature_entities {
+    struct entity *user;
+    struct entity *profile;
+    struct entity *const *items; // by item of the event
+};
+// True if some feature reads the user's profile.
+bool features_use_profile(const struct features *f);
+
+// Upper bound of the bytes of a body for this event.
+uint32_t features_body_bound(const struct features *f, const struct event *e);
+// Puts the user's part, then the item's parts, as the state stands. `at` is where the body will begin in its
+// segment, or UINT32_MAX for a request, which belongs to no segment. ret_item_at[i]: distance of item i's
+// part from the begin of the body. NULL entities (unknown in a request) read as empty.
+void features_read(struct features *f, struct state *s, const struct event *e,
+                   const struct feature_entities *of, uint32_t at, struct buf *to, uint32_t *ret_item_at);
+
+// The profile record of state_profile_set: the fields of an upsert.
+void features_profile_put(struct buf *to, const struct event *e);
+void features_profile_json(struct str record, struct json *j);
+
+// ---- values
+// ----------------------------------------------------------------------------------------------------
+
+enum feature_type { FEATURE_MISSING, FEATURE_NUMBER, FEATURE_CATEGORY, FEATURE_SEQUENCE };
+
+struct feature_value {
+    enum feature_type type;
+    double number;      // FEATURE_NUMBER: the value; of a bucketized one too, beside its category
+    uint64_t id;        // FEATURE_CATEGORY (and FEATURE_MISSING of a category): id in its table
+    struct str text;    // FEATURE_CATEGORY: what was hashed; "" for numbers shown as such (hour, bucket)
+    int64_t integer;    // hour or bucket
+    const uint8_t *ids; // FEATURE_SEQUENCE: u64 each, unaligned, newest first
+    uint32_t n;
+};
+
+struct feature_row {
+    uint64_t user, item;
+    struct str user_text, request_text, item_text;
+    int64_t position;
+    struct feature_value values[CONFIG_FEATURES_MAX]; // by feature of the config
+};
+
+// Decodes one sample's body. -1: it does not fit the schema.
+int features_decode(const struct features *f, struct str segment, uint32_t user_at, uint32_t item_at,
+                    int64_t ts, struct feature_row *ret_row);
+// "features": {...}: ids as text, numbers in full precision, sequences as lists of item ids, missing as null.
+void features_json(const struct features *f, struct state *s, const struct feature_row *row, struct json *j);
+// The canonical bytes of a body for digests: back-references resolved.
+void features_canonical(void *features, const struct sample *sample, struct str segment, struct buf *to);
+
+// ---- the model's columns
+// -----------------------------------------------------------------------------------------
+
+// Samples column by column, as model.h takes them; grows as needed and is reused.
+struct columns;
+struct columns *columns_new(const struct features *f, const struct config *config);
+void columns_free(struct columns *c);
+void columns_clear(struct columns *c);
+// seen_ms: event time of the sample; weight 1.
+void columns_put(struct columns *c, const struct feature_row *row, int64_t seen_ms, const float *labels);
+const struct model_samples *columns_samples(struct columns *c);
+
+// The net of the config: inputs from the features its blocks name, a "mean" block of the feature's name after
+// each sequence. Owned by the result; free with features_net_free.
+struct features_net {
+    struct net_spec spec;
+    struct table_options tables[STATE_TABLES_MAX];
+    uint32_t n_tables;
+    uint32_t inputs_of[CONFIG_FEATURES_MAX]; // net input -> feature of the config
+    uint32_t block_of[CONFIG_BLOCKS_MAX + CONFIG_FEATURES_MAX +
+                      CONFIG_HEADS_MAX]; // net block -> config's, or UINT32_MAX
+    void *memory[3];
+};
+void features_net_new(const struct config *config, struct features_net *ret_net);
+void features_net_done(struct features_net *net);
+
+#endif

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+// See update.h. The model and its version live here; what they are on disk is in update_store.c, what leaves
+// on the delta topic in publish.c.
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "daemon/update_impl.h"
+#include "models/gemm.h"
+
+enum { SHAPES_MAX = 256, CHUNK_BATCHES = 16 };
+
+const char *update_brake_name(enum update_brake brake)
+{
+    static const char *const names[BRAKE_COUNT] = {"none", "finite", "ne", "calibration", "row_norm"};
+    return names[brake];
+}
+
+// ---- the model of the config
+// -----------------------------------------------------------------------------------
+
+// A net error as the config's: at the block or head that does not fit.
+static int updater_net_error(const struct config *config, const struct features_net *net, uint32_t block,
+                             struct err *err)
+{
+    const struct config_at *at = &config->model.at;
+    if (block < net->spec.n_blocks && net->block_of[block] != UINT32_MAX)
+        at = &config->model.blocks[net->block_of[block]].at;
+    else if (block >= net->spec.n_blocks && block - net->spec.n_blocks < config->model.n_heads)
+        at = &config->model.heads[block - net->spec.n_blocks].at;
+    char text[4200];
+    err_context(err, "%s", config_at_text(at, text, sizeof text));
+    err->code = ERR_CONFIG;
+    return -1;
+}
+
+static int updater_model_new(const struct config *config, const struct features_net *net,
+                             struct model **ret_model, struct err *err)
+{
+    struct model_options options = {.net = net->spec,
+                                    .n_tables = net->n_tables,
+                                    .tables = net->tables,
+                                    .bootstrap_samples = config->update.bootstrap_samples,
+                                    .dense_lr = (float)config->update.dense_lr,
+                                    .epochs = config->update.epochs,
+                                    .seed = config->update.seed,
+                                    .auc_samples = METRICS_SCORES};
+    uint32_t block = 0;
+    if (model_new(&options, ret_model, &block, err) != 0)
+        return updater_net_error(config, net, block, err);
+    return 0;
+}
+
+int updater_check(const struct config *config, struct err *err)
+{
+    struct features_net net;
+    struct net *compiled = NULL;
+    uint32_t block = 0;
+    features_net_new(config, &net);
+    int result = net_new(&net.spec, &compiled, &block, err);
+    if (result != 0)
+        updater_net_error(config, &net, block, err);
+    net_free(compiled);
+    features_net_done(&net);
+    return result;
+}
+
+// Every product of the plan beside its naive twin: a daemon that would train on wrong numbers does not start.
+static int updater_kernels(struct updater *u, struct err *err)
+{
+    uint32_t shapes[SHAPES_MAX][3];
+    uint32_t n = net_shapes(model_net(u->model), SHAPES_MAX, shapes);
+    for (uint32_t i = 0; i < n && i < SHAPES_MAX; i++)
+        if (gemm_check(shapes[i][0], shapes[i][1], shapes[i][2], err) != 0)
+            return err_context(err, "self-check of %s", gemm_kernel());
+    return 0;
+}
+
+static int updater_build(struct updater *u, struct err *err)
+{
+    gemm_setup();
+    features_net_new(u->config, &u->net);
+    if (updater_model_new(u->config, &u->net, &u->model, err) != 0 || updater_kernels(u, err) != 0)
+        return -1;
+    for (uint32_t h = 0; h < u->config->model.n_heads; h++) {
+        metrics_init(&u->running[h], METRICS_SCORES);
+        metrics_init(&u->after_bootstrap[h], METRICS_SCORES);
+    }
+    u->columns = columns_new(u->features, u->config);
+    return updater_load(u, err);
+}
+
+int updater_new(const struct config *config, struct features *features, struct state *state, bool publish,
+                struct updater **ret_updater, struct err *err)
+{
+    struct updater *u = mem_zalloc(sizeof *u);
+    u->config = config;
+    u->features = features;
+    u->state = state;
+    u->publish = publish;
+    if (updater_build(u, err) != 0) {
+        updater_free(u);
+        return -1;
+    }
+    *ret_updater = u;
+    return 0;
+}
+
+void updater_free(struct updater *u)
+{
+    if (u == NULL)
+        return;
+    model_update_free(u->update);
+    model_free(u->model);
+    columns_free(u->columns);
+    for (uint32_t h = 0; h < CONFIG_HEADS_MAX; h++) {
+        metrics_done(&u->running[h]);
+        metrics_done(&u->after_bootstrap[h]);
+    }
+    features_net_done(&u->net);
+    free(u);
+}
+
+struct model *updater_model(struct updater *u)
+{
+    return u->model;
+}
+
+const struct version *updater_version(const struct updater *u)
+{
+    return &u->version;
+}
+
+void updater_metrics(const struct updater *u, uint32_t head, struct metrics_values *ret_all,
+                     struct metrics_values *ret_after_bootstrap)
+{
+    metrics_values(&u->running[head], ret_all);
+    metrics_values(&u->after_bootstrap[head], ret_after_bootstrap);
+}
+
+void updater_predict(struct updater *u, const struct model_samples *samples, float *const *ret_p)
+{
+    model_predict(u->model, samples, ret_p);
+}
+
+// ---- one update
+// ------------------------------------------------------------------------------------------------
+
+void update_begin(struct updater *u, const struct ingest_mark *mark)
+{
+    assert(u->update == NULL);
+    u->mark = *mark;
+    u->fed = u->version.trained_through;
+    u->was_frozen = model_frozen(u->model);
+    u->update = model_update_new(u->model);
+    u->n_digests = 0;
+    u->training = u->config->update.enabled && !(u->config->update.stop_after_bootstrap && u->was_frozen);
+}
+
+uint64_t update_left(const struct updater *u, uint64_t *ret_seq)
+{
+    *ret_seq = u->fed;
+    return u->mark.through > u->fed ? u->mark.through - u->fed : 0;
+}
+
+uint32_t update_chunk(const struct updater *u)
+{
+    return u->config->update.batch * CHUNK_BATCHES;
+}
+
+int update_feed(struct updater *u, const struct sample_chunk *chunk, struct err *err)
+{
+    struct feature_row row;
+    float labels[CONFIG_HEADS_MAX];
+    columns_clear(u->columns);
+    for (uint32_t i = 0; i < chunk->n; i++) {
+        const struct sample *s = &chunk->samples[i];
+        if (features_decode(u->features, chunk->segments[i], s->body.user_at, s->body.item_at,
+                            s->impression_ts, &row) != 0)
+            return err_set(err, ERR_CORRUPT, "sample %llu does not fit the features of the config",
+                           (unsigned long long)s->seq);
+        for (uint32_t h = 0; h < u->config->model.n_heads; h++)
+            labels[h] = (s->labels >> u->config->model.heads[h].label) & 1 ? 1.0F : 0.0F;
+        columns_put(u->columns, &row, s->impression_ts, labels);
+    }
+    u->fed += chunk->n;
+    model_update_feed(u->update, columns_samples(u->columns));
+    return 0;
+}
+
+// Expiry looks at the tables once an hour of event time, since it scans them.
+static uint32_t update_expire_at(const struct updater *u)
+{
+    enum { HOUR_MS = 3600000 };
+    bool due = u->version.version > 0 && u->mark.boundary_ms / HOUR_MS > u->version.boundary_ms / HOUR_MS;
+    return due ? (uint32_t)(u->mark.boundary_ms / 1000) : 0;
+}
+
+void update_finish(struct updater *u)
+{
+    model_update_finish(u->update, update_expire_at(u), &u->report);
+    uint64_t every = u->config->publish.digest_every;
+    if (!u->publish || every == 0 || u->version.version == 0 || u->version.version % every != 0)
+        return;
+    u->n_digests = model_table_count(u->model);
+    for (uint32_t t = 0; t < u->n_digests; t++)
+        u->digests[t] = table_digest(model_table(u->model, t));
+}
+
+static enum update_brake brake_metrics(const struct updater *u, double *ret_value)
+{
+    const struct metrics *window = u->report.window;
+    for (uint32_t h = 0; h < u->report.n_heads; h++) {
+        struct metrics_values v;
+        metrics_values(&window[h], &v);
+        if (v.n < u->config->update.brakes.min_samples || !u->was_frozen)
+            continue;
+        *ret_value = v.ne;
+        if (u->config->update.brakes.ne_max > 0 && v.ne > u->config->update.brakes.ne_max)
+            return BRAKE_NE;
+        *ret_value = v.calibration;
+        if ((u->config->update.brakes.calibration_max > 0 &&
+             v.calibration > u->config->update.brakes.calibration_max) ||
+            v.calibration < u->config->update.brakes.calibration_min)
+            return BRAKE_CALIBRATION;
+    }
+    return BRAKE_NONE;
+}
+
+static enum update_brake update_brakes(const struct updater *u, double *ret_value)
+{
+    *ret_value = 0;
+    if (!u->report.finite)
+        return BRAKE_FINITE;
+    double limit = u->config->update.brakes.row_norm_max;
+    for (uint32_t t = 0; t < model_table_count(u->model); t++) {
+        *ret_value = (double)u->report.tables[t].norm_max;
+        if (limit > 0 && *ret_value > limit)
+            return BRAKE_NORM;
+    }
+    return brake_metrics(u, ret_value);
+}
+
+static void update_result_fill(struct updater *u, struct update_result *ret)
+{
+    *ret = (struct update_result){.boundary_ms = u->mark.boundary_ms,
+                                  .samples = u->report.samples,
+                                  .n_heads = u->report.n_heads,
+                                  .frozen = u->report.frozen_after};
+    for (uint32_t h = 0; h < u->report.n_heads; h++)
+        metrics_values(&u->report.window[h], &ret->window[h]);
+}
+
+static void update_take_metrics(struct updater *u)
+{
+    for (uint32_t h = 0; h < u->report.n_heads; h++) {
+        metrics_merge(&u->running[h], &u->report.window[h]);
+        if (u->was_frozen)
+            metrics_merge(&u->after_bootstrap[h], &u->report.window[h]);
+    }
+}
+
+void update_record(struct updater *u, struct update_result *ret_result)
+{
+    update_result_fill(u, ret_result);
+    ret_result->brake = update_brakes(u, &ret_result->brake_value);
+    update_take_metrics(u);
+    u->version.updates++;
+    u->version.trained_through = u->mark.through;
+    u->dirty = true;
+    state_samples_trained(u->state, u->mark.through);
+    if (ret_result->brake != BRAKE_NONE || !u->training) {
+        u->version.stopped += ret_result->brake != BRAKE_NONE;
+        model_update_free(u->update);
+        u->update = NULL;
+    } else {
+        u->dense_dirty |= u->report.dense_trained || u->version.version == 0;
+        updater_store_update(u, ret_result);
+    }
+    ret_result->version = u->version.version;
+}
+
+void update_apply(struct updater *u)
+{
+    if (u->update == NULL)
+        return;
+    model_apply(u->model, u->update);
+    u->update = NULL;
+}
+
+int update_run(struct updater *u, const struct ingest_mark *mark, struct update_result *ret_result,
+               struct err *err)
+{
+    uint64_t seq;
+    update_begin(u, mark);
+    for (uint64_t left; (left = update_left(u, &seq)) > 0;) {
+        struct sample_chunk *chunk;
+        uint32_t n = left < update_chunk(u) ? (uint32_t)left : update_chunk(u);
+        if (state_samples_read(u->state, seq, n, &chunk, err) != 0)
+            return -1;
+        int result = update_feed(u, chunk, err);
+        state_chunk_free(u->state, chunk);
+        if (result != 0)
+            return -1;
+    }
+    update_finish(u);
+    update_record(u, ret_result);
+    update_apply(u);
+    return 0;
+}

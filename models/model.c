@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model's life, and prediction: samples are cut into batches, ids become slots, the net runs.
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "models/model_impl.h"
+
+enum { MODEL_MAGIC = 0x30de1001 };
+
+// ---- life --------------------------------------------------------------------------------------------
+
+bool model_input_has_ids(const struct model *m, uint32_t input)
+{
+    return m->inputs[input].kind != NET_INPUT_NUMBER;
+}
+
+static int runner_init(struct runner *r, const struct net_spec *spec, uint32_t n_tables, uint32_t *ret_block,
+                       struct err *err)
+{
+    if (net_new(spec, &r->net, ret_block, err) != 0)
+        return -1;
+    r->tables = mem_array(n_tables, sizeof *r->tables);
+    r->ids = mem_array(spec->n_inputs, sizeof *r->ids);
+    r->counts = mem_array(spec->n_inputs, sizeof *r->counts);
+    r->slots = mem_array(spec->n_inputs, sizeof *r->slots);
+    r->slots_cap = mem_array(spec->n_inputs, sizeof *r->slots_cap);
+    r->offsets = mem_array(spec->n_inputs, sizeof *r->offsets);
+    r->numbers = mem_array(spec->n_inputs, sizeof *r->numbers);
+    r->labels = mem_array(spec->n_heads, sizeof *r->labels);
+    r->weights = mem_array(spec->n_heads, sizeof *r->weights);
+    for (uint32_t i = 0; i < spec->n_inputs; i++)
+        if (spec->inputs[i].kind == NET_INPUT_SEQUENCE)
+            r->offsets[i] = mem_array((size_t)spec->batch + 1, sizeof *r->offsets[i]);
+    return 0;
+}
+
+static void runner_done(struct runner *r, uint32_t n_inputs)
+{
+    for (uint32_t i = 0; r->slots != NULL && i < n_inputs; i++) {
+        free(r->slots[i]);
+        free(r->offsets[i]);
+    }
+    net_free(r->net);
+    free(r->tables);
+    free(r->ids);
+    free(r->counts);
+    free(r->slots);
+    free(r->slots_cap);
+    free(r->offsets);
+    free(r->numbers);
+    free(r->labels);
+    free(r->weights);
+}
+
+static void model_tables_new(struct model *m, const struct model_options *options)
+{
+    for (uint32_t i = 0; i < m->n_inputs; i++)
+        if (model_input_has_ids(m, i)) {
+            assert(m->inputs[i].table < options->n_tables);
+            assert(m->inputs[i].dim == options->tables[m->inputs[i].table].dim);
+        }
+    m->tables = mem_array(options->n_tables, sizeof(struct table *));
+    for (uint32_t t = 0; t < options->n_tables; t++)
+        m->tables[t] = table_new(&options->tables[t]);
+}
+
+static void model_params_new(struct model *m)
+{
+    m->n_params = net_param_floats(m->serve.net);
+    m->params = mem_array(m->n_params, sizeof *m->params);
+    m->accum = mem_array(m->n_params, sizeof *m->accum);
+    net_init(m->serve.net, m->options.seed, m->params);
+}
+
+int model_new(const struct model_options *options, struct model **ret_model, uint32_t *ret_block,
+              struct err *err)
+{
+    const struct net_spec *spec = &options->net;
+    assert(options->epochs > 0 && spec->batch > 0);
+    struct model *m = mem_zalloc(sizeof *m);
+    m->magic = MODEL_MAGIC;
+    m->options = *options;
+    m->options.net = (struct net_spec){0};
+    m->options.tables = NULL;
+    m->n_inputs = spec->n_inputs;
+    m->n_heads = spec->n_heads;
+    m->batch = spec->batch;
+    m->inputs = mem_array(spec->n_inputs, sizeof *m->inputs);
+    if (spec->n_inputs > 0)
+        memcpy(m->inputs, spec->inputs, spec->n_inputs * sizeof *m->inputs);
+    if (runner_init(&m->serve, spec, options->n_tables, ret_block, err) != 0 ||
+        runner_init(&m->train, spec, options->n_tables, ret_block, err) != 0) {
+        model_free(m);
+        return -1;
+    }
+    model_tables_new(m, options);
+    model_params_new(m);
+    m->frozen = model_frozen_at(m, 0, false);
+    *ret_model = m;
+    return 0;
+}
+
+void model_free(struct model *m)
+{
+    if (m == NULL)
+        return;
+    assert(m->magic == MODEL_MAGIC);
+    for (uint32_t t = 0; m->tables != NULL && t < m->options.n_tables; t++)
+        table_free(m->tables[t]);
+    runner_done(&m->serve, m->n_inputs);
+    runner_done(&m->train, m->n_inputs);
+    free(m->tables);
+    free(m->inputs);
+    free(m->params);
+    free(m->accum);
+    free(m);
+}
+
+struct net *model_net(struct model *m)
+{
+    return m->serve.net;
+}
+
+struct table *model_table(struct model *m, uint32_t table)
+{
+    assert(m->magic == MODEL_MAGIC && table < m->options.n_tables);
+    return m->tables[table];
+}
+
+uint32_t model_table_count(const struct model *m)
+{
+    return m->options.n_tables;
+}
+
+const float *model_params(const struct model *m)
+{
+    return m->params;
+}
+
+uint64_t model_trained(const struct model *m)
+{
+    return m->trained;
+}
+
+bool model_frozen(const struct model *m)
+{
+    return m->frozen;
+}
+
+bool model_frozen_at(const struct model *m, uint64_t trained, bool before)
+{
+    if (m->options.bootstrap_samples == MODEL_NEVER_FROZEN)
+        return false;
+    return before || trained >= m->options.bootstrap_samples;
+}
+
+// ---- batches -----------------------------------------------------------------------------------------
+
+static void slots_reserve(struct runner *r, uint32_t input)
+{
+    if (r->counts[input] <= r->slots_cap[input])
+        return;
+    r->slots_cap[input] = r->counts[input] + r->counts[input] / 2;
+    r->slots[input] = mem_resize(r->slots[input], r->slots_cap[input], sizeof *r->slots[input]);
+}
+
+static void cut_ids(struct model *m, struct runner *r, const struct model_samples *samples, uint32_t input,
+                    uint32_t at)
+{
+    if (m->inputs[input].kind == NET_INPUT_ID) {
+        r->ids[input] = samples->ids[input] + at;
+        r->counts[input] = r->batch.n;
+    } else {
+        const uint32_t *from = samples->offsets[input] + at;
+        for (uint32_t i = 0; i <= r->batch.n; i++) {
+            assert(i == 0 || from[i] - from[i - 1] <= m->inputs[input].max_len);
+            r->offsets[input][i] = from[i] - from[0];
+        }
+        r->ids[input] = samples->ids[input] + from[0];
+        r->counts[input] = r->offsets[input][r->batch.n];
+    }
+    slots_reserve(r, input);
+}
+
+void runner_cut(struct model *m, struct runner *r, const struct model_samples *samples, uint32_t at,
+                uint32_t n)
+{
+    r->batch = (struct net_batch){
+        .n = n,
+        .tables = r->tables,
+        .slots = (const uint32_t *const *)r->slots,
+        .offsets = (const uint32_t *const *)r->offsets,
+        .numbers = r->numbers,
+        .labels = samples->labels != NULL ? r->labels : NULL,
+        .weights = samples->weights != NULL ? r->weights : NULL,
+    };
+    for (uint32_t i = 0; i < m->n_inputs; i++) {
+        if (model_input_has_ids(m, i))
+            cut_ids(m, r, samples, i, at);
+        else
+            r->numbers[i] = samples->numbers[i] + at;
+    }
+    for (uint32_t h = 0; samples->labels != NULL && h < m->n_heads; h++)
+        r->labels[h] = samples->labels[h] + at;
+    for (uint32_t h = 0; samples->weights != NULL && h < m->n_heads; h++)
+        r->weights[h] = samples->weights[h] != NULL ? samples->weights[h] + at : NULL;
+}
+
+void runner_find(struct model *m, struct runner *r)
+{
+    for (uint32_t t = 0; t < m->options.n_tables; t++)
+        r->tables[t] = (struct net_rows){table_vectors(m->tables[t]), table_stride(m->tables[t])};
+    for (uint32_t i = 0; i < m->n_inputs; i++)
+        if (model_input_has_ids(m, i))
+            table_find_many(m->tables[m->inputs[i].table], r->ids[i], r->counts[i], r->slots[i]);
+}
+
+void model_predict(struct model *m, const struct model_samples *samples, float *const *ret_p)
+{
+    assert(m->magic == MODEL_MAGIC);
+    float **p = mem_array(m->n_heads, sizeof *p);
+    for (uint32_t at = 0; at < samples->n; at += m->batch) {
+        uint32_t n = samples->n - at < m->batch ? samples->n - at : m->batch;
+        for (uint32_t h = 0; h < m->n_heads; h++)
+            p[h] = ret_p[h] + at;
+        runner_cut(m, &m->serve, samples, at, n);
+        runner_find(m, &m->serve);
+        net_forward(m->serve.net, m->params, &m->serve.batch, p);
+    }
+    free(p);
+}

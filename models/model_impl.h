@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What model.c, model_update.c and model_io.c share.
+#ifndef FRESHET_MODELS_MODEL_IMPL_H
+#define FRESHET_MODELS_MODEL_IMPL_H
+
+#include "base/arena.h"
+#include "models/model.h"
+
+// A net, and the columns of the batch that it looks at now. A model has two: what is served and what is
+// trained run in different threads, and a net holds the values of its batch.
+struct runner {
+    struct net *net;
+    struct net_batch batch;  // its arrays are those below
+    struct net_rows *tables; // by table
+    const uint64_t **ids;    // by input: of this batch
+    uint32_t *counts;        // by input: how many ids
+    uint32_t **slots;        // by input: theirs
+    uint32_t *slots_cap;     // by input
+    uint32_t **offsets;      // by input: of a sequence, from 0
+    const float **numbers;   // by input
+    const float **labels;    // by head
+    const float **weights;   // by head
+};
+
+struct model {
+    uint32_t magic;
+    struct model_options options; // without the net and the tables
+    uint32_t n_inputs, n_heads, batch;
+    struct net_input *inputs;
+    struct table **tables;
+    struct runner serve, train;
+    size_t n_params; // floats
+    float *params;
+    float *accum;
+    uint64_t trained;
+    bool frozen;
+};
+
+struct model_update {
+    uint32_t magic;
+    struct model *m;
+    struct overlay **overlays; // by table
+    float *params;             // a copy that is trained; NULL if the model was frozen before
+    float *accum;
+    float *gradient;
+    uint64_t samples; // of this update
+    uint64_t trained; // with it
+    bool frozen;
+    bool dense_trained;
+    bool ended; // a piece that was no multiple of the batch has come, or finish
+    struct metrics *window;
+    struct overlay_figures *figures;
+    float **p;      // by head: predictions of a batch
+    uint32_t *seen; // by occurrence of a sequence
+    uint32_t seen_cap;
+    struct arena kept_memory;
+    struct net_batch *kept; // for further epochs
+    uint32_t n_kept, cap_kept;
+};
+
+// What an update trains of the dense layers, or the model's where they are frozen.
+static inline const float *update_params(const struct model_update *u)
+{
+    return u->params != NULL ? u->params : u->m->params;
+}
+
+// The batch of samples at .. at + n - 1; slots are left to the caller.
+void runner_cut(struct model *m, struct runner *r, const struct model_samples *samples, uint32_t at,
+                uint32_t n);
+// Slots and vectors of the batch that was cut, from the tables as they are served.
+void runner_find(struct model *m, struct runner *r);
+bool model_input_has_ids(const struct model *m, uint32_t input);
+// Whether the dense layers are frozen once `trained` samples have been trained on, given that they were
+// before.
+bool model_frozen_at(const struct model *m, uint64_t trained, bool before);
+
+#endif

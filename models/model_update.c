@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+// An update: what is trained lies beside the model, in overlays of the rows and, while the dense layers are
+// not frozen, in a copy of them. The model changes in model_apply alone.
+//
+// A batch: predict with the model as it stands; touch the ids of each input, in order of the inputs; forward,
+// backward; one step for every row among them, whichever inputs it came in by, and one for the dense layers.
+//
+// The net gives the gradient of the sum of the losses. Both steps take the mean over the batch's samples (the
+// sum divided by n, also where samples have weights), as a BCELoss with its default reduction gives it to
+// torch.optim.Adagrad. Adagrad takes most of that scale out again; what is left of it is in the first steps,
+// and in how much a short last batch weighs.
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "models/model_impl.h"
+
+enum { UPDATE_MAGIC = 0x0bda7e01 };
+
+// ---- life --------------------------------------------------------------------------------------------
+
+static void update_dense_new(struct model_update *u)
+{
+    const struct model *m = u->m;
+    size_t bytes = m->n_params * sizeof *m->params;
+    u->params = mem_alloc(bytes);
+    u->accum = mem_alloc(bytes);
+    u->gradient = mem_alloc(bytes);
+    memcpy(u->params, m->params, bytes);
+    memcpy(u->accum, m->accum, bytes);
+}
+
+struct model_update *model_update_new(struct model *m)
+{
+    struct model_update *u = mem_zalloc(sizeof *u);
+    u->magic = UPDATE_MAGIC;
+    u->m = m;
+    u->trained = m->trained;
+    u->frozen = m->frozen;
+    u->overlays = mem_array(m->options.n_tables, sizeof(struct overlay *));
+    u->figures = mem_array(m->options.n_tables, sizeof *u->figures);
+    for (uint32_t t = 0; t < m->options.n_tables; t++)
+        u->overlays[t] = overlay_new(m->tables[t]);
+    u->window = mem_array(m->n_heads, sizeof *u->window);
+    u->p = mem_array(m->n_heads, sizeof *u->p);
+    for (uint32_t h = 0; h < m->n_heads; h++) {
+        metrics_init(&u->window[h], m->options.auc_samples);
+        u->p[h] = mem_array(m->batch, sizeof(float));
+    }
+    if (!m->frozen)
+        update_dense_new(u);
+    return u;
+}
+
+void model_update_free(struct model_update *u)
+{
+    if (u == NULL)
+        return;
+    assert(u->magic == UPDATE_MAGIC);
+    for (uint32_t t = 0; t < u->m->options.n_tables; t++)
+        overlay_free(u->overlays[t]);
+    for (uint32_t h = 0; h < u->m->n_heads; h++) {
+        metrics_done(&u->window[h]);
+        free(u->p[h]);
+    }
+    arena_done(&u->kept_memory);
+    free(u->overlays);
+    free(u->figures);
+    free(u->window);
+    free(u->p);
+    free(u->params);
+    free(u->accum);
+    free(u->gradient);
+    free(u->seen);
+    free(u->kept);
+    free(u);
+}
+
+// ---- a batch -----------------------------------------------------------------------------------------
+
+static void update_predict(struct model_update *u, struct runner *r)
+{
+    runner_find(u->m, r);
+    net_forward(r->net, u->m->params, &r->batch, u->p);
+    for (uint32_t h = 0; h < u->m->n_heads; h++)
+        metrics_put(&u->window[h], u->p[h], r->labels[h], r->batch.weights != NULL ? r->weights[h] : NULL,
+                    r->batch.n);
+}
+
+// The time of each id of a sequence: its sample's.
+static const uint32_t *seen_by_id(struct model_update *u, const struct runner *r, uint32_t input,
+                                  const uint32_t *seen_s)
+{
+    if (r->counts[input] > u->seen_cap) {
+        u->seen_cap = r->counts[input] + r->counts[input] / 2;
+        u->seen = mem_resize(u->seen, u->seen_cap, sizeof *u->seen);
+    }
+    for (uint32_t s = 0; s < r->batch.n; s++)
+        for (uint32_t i = r->offsets[input][s]; i < r->offsets[input][s + 1]; i++)
+            u->seen[i] = seen_s[s];
+    return u->seen;
+}
+
+static void update_touch(struct model_update *u, struct runner *r, const uint32_t *seen_s)
+{
+    for (uint32_t i = 0; i < u->m->n_inputs; i++) {
+        if (!model_input_has_ids(u->m, i))
+            continue;
+        const uint32_t *seen = r->offsets[i] != NULL ? seen_by_id(u, r, i, seen_s) : seen_s;
+        overlay_touch(u->overlays[u->m->inputs[i].table], r->ids[i], seen, r->counts[i], r->slots[i]);
+    }
+}
+
+static uint32_t batch_ids(const struct net_batch *batch, uint32_t input)
+{
+    return batch->offsets[input] != NULL ? batch->offsets[input][batch->n] : batch->n;
+}
+
+static void update_rows(struct model_update *u, const struct net *net, const struct net_batch *batch)
+{
+    const struct model *m = u->m;
+    for (uint32_t i = 0; i < m->n_inputs; i++) {
+        if (!model_input_has_ids(m, i))
+            continue;
+        size_t stride = 0;
+        const float *gradients = net_gradient_rows(net, i, &stride);
+        overlay_gradient(u->overlays[m->inputs[i].table], batch->slots[i], gradients, stride,
+                         batch_ids(batch, i));
+    }
+    for (uint32_t t = 0; t < m->options.n_tables; t++)
+        overlay_descend(u->overlays[t], 1.0f / (float)batch->n);
+}
+
+static void update_dense_step(struct model_update *u, uint32_t n)
+{
+    const float scale = 1.0f / (float)n;
+    for (size_t j = 0; j < u->m->n_params; j++)
+        u->gradient[j] *= scale;
+    net_adagrad(u->m->n_params, u->params, u->accum, u->gradient, u->m->options.dense_lr);
+    u->dense_trained = true;
+}
+
+static void update_train(struct model_update *u, const struct net_batch *batch)
+{
+    struct runner *r = &u->m->train;
+    for (uint32_t t = 0; t < u->m->options.n_tables; t++)
+        r->tables[t] = (struct net_rows){overlay_vectors(u->overlays[t]), overlay_stride(u->overlays[t])};
+    float *gradient = u->frozen ? NULL : u->gradient;
+    if (gradient != NULL)
+        memset(gradient, 0, u->m->n_params * sizeof *gradient);
+    net_forward(r->net, update_params(u), batch, u->p);
+    net_backward(r->net, update_params(u), batch, gradient);
+    update_rows(u, r->net, batch);
+    if (gradient != NULL)
+        update_dense_step(u, batch->n);
+}
+
+// ---- further epochs ----------------------------------------------------------------------------------
+
+static void *kept_copy(struct model_update *u, const void *from, size_t bytes)
+{
+    void *to = arena_alloc(&u->kept_memory, bytes, _Alignof(max_align_t));
+    if (bytes > 0)
+        memcpy(to, from, bytes);
+    return to;
+}
+
+static const float **kept_columns(struct model_update *u, const float *const *columns, uint32_t count,
+                                  uint32_t n)
+{
+    if (columns == NULL)
+        return NULL;
+    const float **to = ARENA_ARRAY(&u->kept_memory, const float *, count);
+    for (uint32_t i = 0; i < count; i++)
+        to[i] = columns[i] != NULL ? kept_copy(u, columns[i], n * sizeof(float)) : NULL;
+    return to;
+}
+
+// The batch as the net sees it: slots of the overlay, which hold to its end, stand for the ids. So an
+// occurrence is counted once, however many epochs there are, and what was not admitted in the first is not
+// later.
+static void update_keep(struct model_update *u, const struct net_batch *batch)
+{
+    const uint32_t n_inputs = u->m->n_inputs;
+    if (u->n_kept == u->cap_kept) {
+        u->cap_kept = u->cap_kept > 0 ? u->cap_kept * 2 : 64;
+        u->kept = mem_resize(u->kept, u->cap_kept, sizeof *u->kept);
+    }
+    uint32_t **slots = ARENA_ARRAY(&u->kept_memory, uint32_t *, n_inputs);
+    uint32_t **offsets = ARENA_ARRAY(&u->kept_memory, uint32_t *, n_inputs);
+    for (uint32_t i = 0; i < n_inputs; i++) {
+        slots[i] = offsets[i] = NULL;
+        if (model_input_has_ids(u->m, i))
+            slots[i] = kept_copy(u, batch->slots[i], batch_ids(batch, i) * sizeof(uint32_t));
+        if (batch->offsets[i] != NULL)
+            offsets[i] = kept_copy(u, batch->offsets[i], ((size_t)batch->n + 1) * sizeof(uint32_t));
+    }
+    u->kept[u->n_kept++] = (struct net_batch){
+        .n = batch->n,
+        .tables = batch->tables,
+        .slots = (const uint32_t *const *)slots,
+        .offsets = (const uint32_t *const *)offsets,
+        .numbers = kept_columns(u, batch->numbers, n_inputs, batch->n),
+        .labels = kept_columns(u, batch->labels, u->m->n_heads, batch->n),
+        .weights = kept_columns(u, batch->weights, u->m->n_heads, batch->n),
+    };
+}
+
+// ---- an update ---------------------------------------------------------------------------------------
+
+void model_update_feed(struct model_update *u, const struct model_samples *samples)
+{
+    assert(u->magic == UPDATE_MAGIC && !u->ended);
+    assert(samples->n == 0 || (samples->labels != NULL && samples->seen_s != NULL));
+    struct model *m = u->m;
+    struct runner *r = &m->train;
+    for (uint32_t at = 0; at < samples->n; at += m->batch) {
+        uint32_t n = samples->n - at < m->batch ? samples->n - at : m->batch;
+        runner_cut(m, r, samples, at, n);
+        update_predict(u, r);
+        update_touch(u, r, samples->seen_s + at);
+        update_train(u, &r->batch);
+        if (m->options.epochs > 1)
+            update_keep(u, &r->batch);
+        u->trained += n;
+        u->samples += n;
+        u->frozen = model_frozen_at(m, u->trained, u->frozen);
+    }
+    u->ended = samples->n % m->batch != 0;
+}
+
+static void update_expire(struct model_update *u, uint32_t expire_at_s)
+{
+    for (uint32_t t = 0; t < u->m->options.n_tables; t++) {
+        int64_t expire_s = table_options(u->m->tables[t])->expire_ms / 1000;
+        if (expire_s > 0 && expire_at_s > expire_s)
+            overlay_expire(u->overlays[t], (uint32_t)(expire_at_s - expire_s));
+    }
+}
+
+static bool floats_finite(const float *x, size_t n)
+{
+    bool finite = true;
+    for (size_t i = 0; i < n; i++)
+        finite &= fabsf(x[i]) <= FLT_MAX;
+    return finite;
+}
+
+void model_update_finish(struct model_update *u, uint32_t expire_at_s, struct model_report *ret_report)
+{
+    assert(u->magic == UPDATE_MAGIC);
+    struct model *m = u->m;
+    u->ended = true;
+    for (uint32_t epoch = 1; epoch < m->options.epochs; epoch++)
+        for (uint32_t k = 0; k < u->n_kept; k++)
+            update_train(u, &u->kept[k]);
+    update_expire(u, expire_at_s);
+    bool finite = floats_finite(update_params(u), m->n_params);
+    for (uint32_t t = 0; t < m->options.n_tables; t++) {
+        overlay_figures(u->overlays[t], &u->figures[t]);
+        finite = finite && u->figures[t].finite;
+    }
+    *ret_report = (struct model_report){
+        .samples = u->samples,
+        .n_heads = m->n_heads,
+        .window = u->window,
+        .tables = u->figures,
+        .finite = finite,
+        .dense_trained = u->dense_trained,
+        .frozen_after = u->frozen,
+    };
+}
+
+struct each_context {
+    void (*each)(void *context, uint32_t table, uint64_t id, const struct table_row *row, bool served);
+    void *context;
+    uint32_t table;
+};
+
+static void each_row(void *context, uint64_t id, const struct table_row *row, bool served)
+{
+    const struct each_context *c = context;
+    c->each(c->context, c->table, id, row, served);
+}
+
+void model_update_each(const struct model_update *u,
+                       void (*each)(void *context, uint32_t table, uint64_t id, const struct table_row *row,
+                                    bool served),
+                       void *context)
+{
+    for (uint32_t t = 0; t < u->m->options.n_tables; t++) {
+        struct each_context c = {each, context, t};
+        overlay_each(u->overlays[t], each_row, &c);
+    }
+}
+
+void model_apply(struct model *m, struct model_update *u)
+{
+    assert(u->magic == UPDATE_MAGIC && u->m == m);
+    for (uint32_t t = 0; t < m->options.n_tables; t++)
+        table_apply(m->tables[t], u->overlays[t]);
+    if (u->dense_trained) {
+        memcpy(m->params, u->params, m->n_params * sizeof *m->params);
+        memcpy(m->accum, u->accum, m->n_params * sizeof *m->accum);
+    }
+    m->trained = u->trained;
+    m->frozen = u->frozen;
+    model_update_free(u);
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What samples.c and samples_read.c share. Nobody else includes this.
+//
+//     parts -> part -> part -> now       commits that are not durable, and the one being filled: in memory
+//     runs  [commit, first seq, time, body_low] ...       of what is durable: at most LOG_RUNS, evenly sparse
+//
+// A run is what one commit, or several that follow each other, appended. When there are LOG_RUNS of them,
+// pairs are merged. So the whole index is a few KB whatever the length of the log, it goes into the meta
+// record of every commit, and a position inside a run is found by bisecting commits in the store.
+#ifndef FRESHET_STATE_SAMPLES_IMPL_H
+#define FRESHET_STATE_SAMPLES_IMPL_H
+
+#include <assert.h>
+
+#include "state/samples.h"
+#include "state/segment.h"
+
+enum {
+    SAMPLES_MAGIC = 0x73616d70,
+    RECORDS_VERSION = 1,
+    RECORDS_VALUE_BYTES = 256 << 10, // a value is closed when it is this long
+    LOG_RUNS = 128,
+    LOG_KEY = 14,
+};
+
+// Records of one value, without its head.
+struct log_value {
+    uint64_t first; // seq
+    uint32_t n;
+    struct buf bytes;
+};
+
+struct log_part {
+    struct log_part *next;
+    uint64_t commit;
+    uint64_t first, end; // seq
+    uint64_t body_low;   // oldest commit of a body that its records refer to
+    int64_t time;        // the largest emitted_ts up to here
+    bool batched;
+    struct segment **segments;
+    uint32_t n_segments, cap_segments;
+    struct log_value *values;
+    uint32_t n_values, cap_values;
+};
+
+struct log_run {
+    uint64_t commit;   // its first
+    uint64_t first;    // seq
+    uint64_t body_low; // oldest commit that it needs
+    int64_t time;      // the largest emitted_ts up to its end
+};
+
+// The value that was read last, and where in it.
+struct log_cursor {
+    bool open;
+    uint64_t commit;
+    uint16_t n;
+    uint64_t first, end, seq;
+    size_t at; // of the record of `seq`
+    struct buf value;
+};
+
+struct samples {
+    uint32_t magic;
+    struct store *store;
+    uint64_t begin, end, trained;
+    uint64_t last_commit; // the newest that was batched
+    int64_t time;
+    struct log_part *parts, *now;
+    struct log_run runs[LOG_RUNS];
+    uint32_t n_runs;
+    struct segment_cache cache;
+    struct log_cursor cursor;
+    uint64_t chunks; // read so far
+};
+
+static inline void samples_check(const struct samples *l)
+{
+    assert(l != NULL && l->magic == SAMPLES_MAGIC);
+}
+
+void log_key(uint64_t commit, uint8_t part, uint16_t n, uint8_t ret_key[LOG_KEY]);
+
+#endif

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// The META record, three keys that every commit writes, and recovery from it.
+//
+//     "format"    u32 STATE_FORMAT
+//     "progress"  the caller's bytes
+//     "marks"     varint next commit, zigzag watermark,
+//                 varint joiner low, varint dedupe low, varint log low,
+//                 varint outbox end, varint outbox delivered, varint outbox low,
+//                 varint length and bytes of what samples_meta_put wrote
+//
+// A low is a commit number: the oldest whose LOG block of that kind is still needed. Recovery reads the
+// joiner's and the dedupe's blocks from their lows on, in order of commit, and at least the last one of each,
+// which carries totals. So it costs what the join window and the dedupe window hold, however long the log is.
+#include <assert.h>
+#include <inttypes.h>
+
+#include "state/internal.h"
+
+static struct key key_meta(const char *name)
+{
+    struct key key = key_of(KEY_META, 0, 0);
+    key_add(&key, name, strlen(name));
+    return key;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+void meta_put(struct state *s, uint64_t log_low, struct str progress)
+{
+    struct buf marks = {0};
+    struct buf samples = {0};
+    uint64_t next = s->next_commit + 1;
+    samples_meta_put(s->samples, &samples);
+    buf_put_varint(&marks, next);
+    buf_put_zigzag(&marks, s->watermark);
+    buf_put_varint(&marks, joiner_low(s->joiner, next));
+    buf_put_varint(&marks, dedupe_low(s->dedupe, next));
+    buf_put_varint(&marks, log_low);
+    buf_put_varint(&marks, s->outbox.end);
+    buf_put_varint(&marks, s->outbox.delivered);
+    buf_put_varint(&marks, outbox_low(s, next));
+    buf_put_str(&marks, buf_str(&samples));
+    uint32_t format = STATE_FORMAT;
+    struct key key = key_meta("format");
+    batch_put(s, &key, (struct str){(const char *)&format, sizeof format});
+    key = key_meta("marks");
+    batch_put(s, &key, buf_str(&marks));
+    key = key_meta("progress");
+    batch_put(s, &key, progress);
+    buf_done(&samples);
+    buf_done(&marks);
+}
+
+static int meta_get(struct state *s, const char *name, struct buf *to, bool *ret_found, struct err *err)
+{
+    struct key key = key_meta(name);
+    return store_get(s->store, key.bytes, key.n, to, ret_found, err);
+}
+
+static int store_is_empty(struct state *s, bool *ret_empty, struct err *err)
+{
+    struct str none = {"", 0};
+    struct store_iter *it = store_iter_new(s->store, none, none, false);
+    *ret_empty = !store_iter_valid(it);
+    return store_iter_free(it, err);
+}
+
+// *ret_found false: nothing was ever committed here.
+static int format_check(struct state *s, bool *ret_found, struct err *err)
+{
+    struct buf value = {0};
+    bool empty = false;
+    int r = meta_get(s, "format", &value, ret_found, err);
+    struct rd rd = rd_of(value.data, value.len);
+    uint32_t format = rd_u32(&rd);
+    if (r == 0 && *ret_found && (rd.bad || format != STATE_FORMAT))
+        r = err_set(err, ERR_VERSION,
+                    "the store has format %" PRIu32
+                    ", this program writes format %d: use the version that wrote "
+                    "it, or begin again from the stream in an empty directory",
+                    format, STATE_FORMAT);
+    if (r == 0 && !*ret_found)
+        r = store_is_empty(s, &empty, err);
+    if (r == 0 && !*ret_found && !empty)
+        r = err_set(err, ERR_VERSION,
+                    "the directory holds a RocksDB that freshet did not write: name another one");
+    buf_done(&value);
+    return r;
+}
+
+static int marks_parse(struct state *s, struct rd *rd, uint64_t ret_lows[3], struct err *err)
+{
+    s->next_commit = rd_varint(rd);
+    s->watermark = rd_zigzag(rd);
+    ret_lows[0] = rd_varint(rd);
+    ret_lows[1] = rd_varint(rd);
+    s->order.begin = rd_varint(rd);
+    s->outbox.end = rd_varint(rd);
+    s->outbox.delivered = rd_varint(rd);
+    ret_lows[2] = rd_varint(rd);
+    struct str samples = rd_str(rd);
+    if (rd->bad || rd_left(rd) != 0 || s->next_commit < 2 || s->order.begin < 1)
+        return err_set(err, ERR_CORRUPT, "the record of retention marks is damaged");
+    struct rd inner = rd_of(samples.s, samples.len);
+    return samples_meta_get(s->samples, &inner, err);
+}
+
+static int marks_load(struct state *s, uint64_t ret_lows[3], struct err *err)
+{
+    struct buf value = {0};
+    bool found = false;
+    int r = meta_get(s, "marks", &value, &found, err);
+    struct rd rd = rd_of(value.data, value.len);
+    if (r == 0)
+        r = marks_parse(s, &rd, ret_lows, err);
+    buf_done(&value);
+    return r;
+}
+
+int meta_load(struct state *s, bool *ret_fresh, struct err *err)
+{
+    bool found = false;
+    if (format_check(s, &found, err) != 0)
+        return -1;
+    *ret_fresh = !found;
+    return found ? meta_get(s, "progress", &s->progress, &found, err) : 0;
+}
+
+typedef int block_fn(struct state *s, uint64_t commit, struct rd *rd, struct err *err);
+
+static int joiner_block(struct state *s, uint64_t commit, struct rd *rd, struct err *err)
+{
+    return joiner_block_get(s->joiner, commit, rd, err);
+}
+
+static int dedupe_block(struct state *s, uint64_t commit, struct rd *rd, struct err *err)
+{
+    return dedupe_block_get(s->dedupe, commit, rd, err);
+}
+
+static int blocks_load(struct state *s, enum key_log part, uint64_t low, block_fn *load, struct err *err)
+{
+    struct buf block = {0};
+    int r = 0;
+    for (uint64_t c = least(low, s->next_commit - 1); c < s->next_commit && r == 0; c++) {
+        bool found = false;
+        r = block_get(s, c, part, 0, &block, &found, err);
+        if (r == 0 && !found)
+            r = err_set(err, ERR_CORRUPT, "block '%c' of commit %" PRIu64 " is missing", part, c);
+        struct rd rd = rd_of(block.data, block.len);
+        if (r == 0)
+            r = load(s, c, &rd, err);
+        if (r == 0 && rd.bad)
+            r = err_set(err, ERR_CORRUPT, "block '%c' of commit %" PRIu64 " is damaged", part, c);
+    }
+    buf_done(&block);
+    return r;
+}
+
+static int blocks_recover(struct state *s, struct err *err)
+{
+    uint64_t lows[3];
+    if (marks_load(s, lows, err) != 0)
+        return -1;
+    atomic_store(&s->durable, s->next_commit - 1);
+    atomic_store(&s->expire_watermark, s->watermark);
+    atomic_store(&s->expire_log, s->order.begin);
+    s->settled = s->next_commit - 1;
+    if (s->watermark != INT64_MIN) {
+        entities_watermark(s->entities, s->watermark);
+        dedupe_advance(s->dedupe, s->watermark);
+    }
+    if (blocks_load(s, KEY_LOG_JOINER, lows[0], joiner_block, err) != 0 ||
+        blocks_load(s, KEY_LOG_DEDUPE, lows[1], dedupe_block, err) != 0)
+        return -1;
+    return outbox_load(s, lows[2], err);
+}
+
+int state_recover(struct state *s, bool fresh, struct err *err)
+{
+    if (!fresh && blocks_recover(s, err) != 0)
+        return -1;
+    samples_commit_set(s->samples, s->next_commit);
+    return 0;
+}

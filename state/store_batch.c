@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// A batch: keys and values one behind the other in one buffer, and an index that is sorted when the batch is
+// ingested, in the commit thread. Collecting is thus a memcpy an entry.
+//
+// Sorting: least significant digit radix over the first 8 bytes of the key (family, partition, 40 bits of a
+// hash), skipping digits in which all keys agree; then each run of equal heads, which is one entity's keys as
+// a rule, by memcmp. About 15 ns a key for 200,000 keys; it is stable, so of equal keys the last one put
+// wins.
+#include "state/store_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+enum { DIGITS = 8, DIGIT_VALUES = 256 };
+
+struct store_batch *store_batch_new(void)
+{
+    return mem_zalloc(sizeof(struct store_batch));
+}
+
+void store_batch_free(struct store_batch *b)
+{
+    if (b == NULL)
+        return;
+    buf_done(&b->bytes);
+    free(b->entries);
+    free(b);
+}
+
+static void batch_add(struct store_batch *b, const void *key, size_t key_len, const void *value,
+                      size_t value_len, bool deleted)
+{
+    assert(key_len > 0 && key_len <= UINT16_MAX && value_len <= UINT32_MAX && b->n < UINT32_MAX);
+    if (b->n == b->cap) {
+        b->cap = b->cap > 0 ? b->cap * 2 : 64;
+        b->entries = mem_resize(b->entries, b->cap, sizeof *b->entries);
+    }
+    b->entries[b->n++] = (struct batch_entry){b->bytes.len, (uint32_t)value_len, (uint16_t)key_len, deleted};
+    buf_put(&b->bytes, key, key_len);
+    buf_put(&b->bytes, value, value_len);
+}
+
+void store_batch_put(struct store_batch *b, const void *key, size_t key_len, const void *value,
+                     size_t value_len)
+{
+    batch_add(b, key, key_len, value, value_len, false);
+}
+
+void store_batch_delete(struct store_batch *b, const void *key, size_t key_len)
+{
+    batch_add(b, key, key_len, NULL, 0, true);
+}
+
+uint64_t store_batch_count(const struct store_batch *b)
+{
+    return b->n;
+}
+
+uint64_t store_batch_bytes(const struct store_batch *b)
+{
+    return b->bytes.len;
+}
+
+static uint64_t key_head(const uint8_t *key, size_t n)
+{
+    uint64_t head = 0;
+    memcpy(&head, key, n < sizeof head ? n : sizeof head);
+    return __builtin_bswap64(head);
+}
+
+static void radix_pass(const struct batch_slot *from, struct batch_slot *to, size_t n, unsigned digit,
+                       const uint32_t *count)
+{
+    size_t at[DIGIT_VALUES];
+    size_t sum = 0;
+    for (size_t v = 0; v < DIGIT_VALUES; v++) {
+        at[v] = sum;
+        sum += count[v];
+    }
+    for (size_t i = 0; i < n; i++)
+        to[at[from[i].head >> (8 * digit) & 0xff]++] = from[i];
+}
+
+// Sorts by head; returns the array, of the two, that holds the result.
+static struct batch_slot *radix_sort(struct batch_slot *a, struct batch_slot *b, size_t n)
+{
+    static_assert(DIGITS * 8 == 64, "a head is 64 bits");
+    uint32_t count[DIGITS][DIGIT_VALUES] = {0};
+    for (size_t i = 0; i < n; i++)
+        for (unsigned d = 0; d < DIGITS; d++)
+            count[d][a[i].head >> (8 * d) & 0xff]++;
+    for (unsigned d = 0; d < DIGITS; d++) {
+        if (count[d][a[0].head >> (8 * d) & 0xff] == n)
+            continue;
+        radix_pass(a, b, n, d, count[d]);
+        struct batch_slot *swap = a;
+        a = b;
+        b = swap;
+    }
+    return a;
+}
+
+static int key_compare(const struct store_batch *b, uint32_t left, uint32_t right)
+{
+    const struct batch_entry *x = &b->entries[left];
+    const struct batch_entry *y = &b->entries[right];
+    size_t n = x->key_len < y->key_len ? x->key_len : y->key_len;
+    int order = memcmp(batch_key(b, x), batch_key(b, y), n);
+    return order != 0 ? order : (x->key_len > y->key_len) - (x->key_len < y->key_len);
+}
+
+static int slot_compare(const void *left, const void *right, void *batch)
+{
+    uint32_t x = ((const struct batch_slot *)left)->entry;
+    uint32_t y = ((const struct batch_slot *)right)->entry;
+    int order = key_compare(batch, x, y);
+    return order != 0 ? order : (x > y) - (x < y);
+}
+
+// Sorts the slots of one head. Runs are short and mostly in order already.
+static void run_sort(const struct store_batch *b, struct batch_slot *run, size_t n)
+{
+    if (n > 32) {
+        qsort_r(run, n, sizeof *run, slot_compare, (void *)b);
+        return;
+    }
+    for (size_t i = 1; i < n; i++) {
+        struct batch_slot moving = run[i];
+        size_t k = i;
+        for (; k > 0 && key_compare(b, run[k - 1].entry, moving.entry) > 0; k--)
+            run[k] = run[k - 1];
+        run[k] = moving;
+    }
+}
+
+// Drops all but the last of equal keys; returns how many are left.
+static size_t slots_unique(const struct store_batch *b, struct batch_slot *slots, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool again = i + 1 < n && slots[i].head == slots[i + 1].head &&
+                     key_compare(b, slots[i].entry, slots[i + 1].entry) == 0;
+        if (!again)
+            slots[kept++] = slots[i];
+    }
+    return kept;
+}
+
+struct batch_slot *batch_sort(const struct store_batch *b, size_t *ret_n)
+{
+    struct batch_slot *slots = mem_array(b->n, sizeof *slots);
+    struct batch_slot *other = mem_array(b->n, sizeof *other);
+    for (size_t i = 0; i < b->n; i++) {
+        const struct batch_entry *e = &b->entries[i];
+        slots[i] = (struct batch_slot){key_head(batch_key(b, e), e->key_len), (uint32_t)i};
+    }
+    struct batch_slot *sorted = b->n > 1 ? radix_sort(slots, other, b->n) : slots;
+    free(sorted == slots ? other : slots);
+    for (size_t i = 0, end; i < b->n; i = end) {
+        for (end = i + 1; end < b->n && sorted[end].head == sorted[i].head; end++)
+            ;
+        run_sort(b, sorted + i, end - i);
+    }
+    *ret_n = slots_unique(b, sorted, b->n);
+    return sorted;
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of a store and of a batch, for store*.c alone.
+#ifndef FRESHET_STATE_STORE_PRIVATE_H
+#define FRESHET_STATE_STORE_PRIVATE_H
+
+#include <rocksdb/c.h>
+#include <stdatomic.h>
+
+#include "state/store.h"
+
+enum { STORE_MAGIC = 0x53544f52 };
+
+struct store {
+    uint32_t magic;
+    struct store_options options;
+    char *dir;
+    char *ingest_dir;
+    rocksdb_t *db;
+    rocksdb_cache_t *cache;
+    rocksdb_options_t *rocks;           // also of the files that a batch is written to
+    rocksdb_compactionfilter_t *filter; // NULL: none
+    rocksdb_envoptions_t *env;
+    rocksdb_ingestexternalfileoptions_t *ingest;
+    rocksdb_readoptions_t *read;
+    uint64_t n_files; // written by this process: names the next one
+    _Atomic uint64_t ingested_bytes;
+};
+
+// Takes the error string of RocksDB (and frees it) over into err. Returns -1.
+int store_fail(const char *dir, char *text, const char *doing, struct err *err);
+
+struct batch_entry {
+    size_t at; // of the key in bytes.data; the value follows it
+    uint32_t value_len;
+    uint16_t key_len;
+    bool deleted;
+};
+
+struct batch_slot {
+    uint64_t head;  // first 8 bytes of the key, big-endian, zeros after a shorter key
+    uint32_t entry; // index into entries: also the order of arrival
+};
+
+struct store_batch {
+    struct buf bytes;
+    struct batch_entry *entries;
+    size_t n, cap;
+};
+
+static inline const uint8_t *batch_key(const struct store_batch *b, const struct batch_entry *e)
+{
+    return b->bytes.data + e->at;
+}
+
+static inline const uint8_t *batch_value(const struct store_batch *b, const struct batch_entry *e)
+{
+    return b->bytes.data + e->at + e->key_len;
+}
+
+// The entries in order of key, of equal keys only the last. *ret_n slots, to be freed with free().
+struct batch_slot *batch_sort(const struct store_batch *b, size_t *ret_n);
+
+#endif

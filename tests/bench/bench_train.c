@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// How fast a training step of the net is: MLP 20 embeddings x 16 = 320 -> 512 -> 256 -> 128 -> 1, batches of
+// 512, ids uniform over a table of 1 M rows, one thread; the gather of the rows is in, the update of the
+// table is not. Beside it the bare products of the same shapes, which nothing on this BLAS can beat. Ways
+// take turns, and the best turn of each counts, since the machine is shared. tests/bench/bench_torch.py is
+// the same in PyTorch.
+//
+// gcc -O2 -I. tests/bench/bench_train.c build/libmodels.a build/libbase.a -lopenblas -lxxhash -lm
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "models/gemm.h"
+#include "models/net.h"
+
+enum {
+    FIELDS = 20,
+    DIM = 16,
+    BATCH = 512,
+    ROWS = 1000000,
+    STRIDE = 21,
+    BATCHES = 64,
+    TURNS = 15,
+    STEPS = 12
+};
+
+static const uint32_t widths[] = {FIELDS * DIM, 512, 256, 128};
+
+struct bench {
+    struct net *net;
+    float *params, *dparams, *accum, *vectors;
+    uint32_t *slots; // BATCHES x FIELDS x BATCH
+    float labels[BATCH], p[BATCH];
+    float *x, *w, *y; // operands of the bare products
+    uint32_t step;
+    double sum; // keeps results alive
+};
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static struct net *bench_net(void)
+{
+    static struct net_input inputs[FIELDS];
+    static char of[FIELDS][NET_NAME];
+    for (uint32_t i = 0; i < FIELDS; i++) {
+        inputs[i] = (struct net_input){.kind = NET_INPUT_ID, .dim = DIM};
+        snprintf(inputs[i].name, NET_NAME, "f%u", i);
+        snprintf(of[i], NET_NAME, "f%u", i);
+    }
+    struct net_block block = {
+        .name = "bottom", .kind = "mlp", .n_of = FIELDS, .of = of, .n_dims = 3, .dims = {512, 256, 128}};
+    struct net_head head = {.name = "click", .of = "bottom", .loss = "logloss", .weight = 1};
+    struct net_spec spec = {FIELDS, 1, 1, inputs, &block, &head, BATCH};
+    struct net *net;
+    struct err err;
+    if (net_new(&spec, &net, NULL, &err) < 0) {
+        fprintf(stderr, "%s\n", err.message);
+        exit(1);
+    }
+    return net;
+}
+
+static float *random_floats(size_t n, struct rng *rng)
+{
+    float *p = mem_map(n * sizeof *p);
+    for (size_t i = 0; i < n; i++)
+        p[i] = (float)(0.1 * (2 * rng_uniform(rng) - 1));
+    return p;
+}
+
+static void bench_init(struct bench *b)
+{
+    struct rng rng = rng_of(1);
+    b->net = bench_net();
+    b->params = mem_array(net_param_floats(b->net), sizeof(float));
+    b->dparams = mem_array(net_param_floats(b->net), sizeof(float));
+    b->accum = mem_array(net_param_floats(b->net), sizeof(float));
+    net_init(b->net, 1, b->params);
+    b->vectors = random_floats((size_t)ROWS * STRIDE, &rng);
+    b->slots = mem_array((size_t)BATCHES * FIELDS * BATCH, sizeof *b->slots);
+    for (size_t i = 0; i < (size_t)BATCHES * FIELDS * BATCH; i++)
+        b->slots[i] = (uint32_t)rng_below(&rng, ROWS);
+    for (uint32_t i = 0; i < BATCH; i++)
+        b->labels[i] = rng_below(&rng, 10) == 0;
+    b->x = random_floats(512 * 512, &rng);
+    b->w = random_floats(512 * 512, &rng);
+    b->y = random_floats(512 * 512, &rng);
+}
+
+static void bench_step(struct bench *b, bool backward, bool dense)
+{
+    const uint32_t *slots[FIELDS];
+    for (uint32_t i = 0; i < FIELDS; i++)
+        slots[i] = b->slots + ((size_t)(b->step % BATCHES) * FIELDS + i) * BATCH;
+    const float *labels[] = {b->labels};
+    float *p[] = {b->p};
+    struct net_rows table = {b->vectors, STRIDE};
+    struct net_batch batch = {.n = BATCH, .tables = &table, .slots = slots, .labels = labels};
+    b->step++;
+    net_forward(b->net, b->params, &batch, p);
+    b->sum += (double)b->p[0];
+    if (!backward)
+        return;
+    const size_t n = net_param_floats(b->net);
+    for (size_t i = 0; i < n && dense; i++)
+        b->dparams[i] = 0;
+    net_backward(b->net, b->params, &batch, dense ? b->dparams : NULL);
+    if (dense)
+        net_adagrad(n, b->params, b->accum, b->dparams, 0.001f);
+    size_t stride;
+    b->sum += (double)*net_gradient_rows(b->net, 0, &stride);
+}
+
+static void way_predict(struct bench *b)
+{
+    bench_step(b, false, false);
+}
+
+static void way_frozen(struct bench *b)
+{
+    bench_step(b, true, false);
+}
+
+static void way_dense(struct bench *b)
+{
+    bench_step(b, true, true);
+}
+
+static void products(struct bench *b, bool backward, bool dense)
+{
+    for (uint32_t i = 0; i < 3; i++)
+        gemm_nt(BATCH, widths[i + 1], widths[i], b->x, b->w, b->y);
+    for (uint32_t i = 3; i-- > 0 && backward;) {
+        gemm_nn(BATCH, widths[i + 1], widths[i], b->x, b->w, 0, b->y);
+        if (dense)
+            gemm_tn(BATCH, widths[i + 1], widths[i], b->x, b->w, b->y);
+    }
+}
+
+static void way_predict_bare(struct bench *b)
+{
+    products(b, false, false);
+}
+
+static void way_frozen_bare(struct bench *b)
+{
+    products(b, true, false);
+}
+
+static void way_dense_bare(struct bench *b)
+{
+    products(b, true, true);
+    for (size_t i = 0; i < 512 * 512; i++)
+        b->y[i] = 0.01f; // or the sums would grow to infinity
+}
+
+int main(void)
+{
+    static struct bench b;
+    static const struct {
+        const char *name;
+        void (*run)(struct bench *b);
+        bool backward, dense;
+    } ways[] = {
+        {"predict", way_predict, false, false},        {"  bare products", way_predict_bare, false, false},
+        {"train, FC frozen", way_frozen, true, false}, {"  bare products", way_frozen_bare, true, false},
+        {"train, all layers", way_dense, true, true},  {"  bare products", way_dense_bare, true, true},
+    };
+    enum { WAYS = sizeof ways / sizeof *ways };
+    gemm_setup();
+    bench_init(&b);
+    double best[WAYS];
+    for (uint32_t turn = 0; turn < TURNS + 1; turn++)
+        for (uint32_t i = 0; i < WAYS; i++) {
+            double t = now_s();
+            for (uint32_t s = 0; s < STEPS; s++)
+                ways[i].run(&b);
+            t = (now_s() - t) / STEPS;
+            best[i] = turn <= 1 || t < best[i] ? t : best[i]; // the first only warms up
+        }
+    printf("%s, batch %d\n", gemm_kernel(), BATCH);
+    for (uint32_t i = 0; i < WAYS; i++)
+        printf("%-20s %8.0f samples/s %7.1f GFLOP/s %7.0f us a batch\n", ways[i].name, BATCH / best[i],
+               net_flops(b.net, ways[i].dense, ways[i].backward) * BATCH / best[i] * 1e-9, best[i] * 1e6);
+    return b.sum > 1e30;
+}

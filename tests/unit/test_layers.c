@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every layer kind alone, in one harness: the kind's forward against its twin, its backward against finite
+// differences of sum(c * out) for random c, in every input and every parameter; frozen against not frozen;
+// setting a gradient against adding to it. A new kind needs one line in `cases`.
+#include "models/layer.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "models/gemm.h"
+#include "models/plan.h"
+
+enum { BATCH = 7, MAX_LEN = 5, MAX_IN = 4 };
+
+// Of inputs: i an id, s a sequence, n a number; then the width.
+struct layer_case {
+    const char *kind;
+    const char *inputs[MAX_IN];
+    uint32_t dims[NET_DIMS_MAX];
+    const char *activation;
+};
+
+static const struct layer_case cases[] = {
+    {"concat", {"i3", "n1", "i17"}, {0}, ""},
+    {"concat", {"i4"}, {0}, ""},
+    {"mean", {"s5"}, {0}, ""},
+    {"mean", {"s1"}, {0}, ""},
+    {"mean", {"s16"}, {0}, ""},
+    {"mlp", {"i6"}, {5}, "relu"},
+    {"mlp", {"i6"}, {9, 4, 3}, "relu"},
+    {"mlp", {"i6"}, {5, 3}, "none"},
+    {"mlp", {"i3", "n1", "i2"}, {17, 1}, ""},
+    {"mlp", {"s4"}, {6, 2}, "relu"},
+    {"mlp", {"n1", "n1"}, {4, 4}, "relu"},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+struct bench {
+    struct net *net;
+    struct layer *layer; // the one under test
+    uint32_t n;
+    uint32_t offsets[BATCH + 1];
+    float *params, *dparams, *c;
+};
+
+static struct net *case_net(const struct layer_case *k)
+{
+    struct net_input inputs[MAX_IN] = {0};
+    char of[MAX_IN][NET_NAME], one[1][NET_NAME] = {"block"};
+    uint32_t n = 0;
+    for (; n < MAX_IN && k->inputs[n] != NULL; n++) {
+        char type = k->inputs[n][0];
+        inputs[n].kind = type == 'i' ? NET_INPUT_ID : type == 's' ? NET_INPUT_SEQUENCE : NET_INPUT_NUMBER;
+        inputs[n].dim = (uint32_t)atoi(k->inputs[n] + 1);
+        inputs[n].max_len = MAX_LEN;
+        snprintf(inputs[n].name, NET_NAME, "in%u", n);
+        snprintf(of[n], NET_NAME, "in%u", n);
+    }
+    struct net_block blocks[2] = {{.name = "block", .n_of = n, .of = of},
+                                  {"pooled", "mean", 1, one, 0, {0}, ""}};
+    snprintf(blocks[0].kind, NET_NAME, "%s", k->kind);
+    snprintf(blocks[0].activation, sizeof blocks[0].activation, "%s", k->activation);
+    memcpy(blocks[0].dims, k->dims, sizeof k->dims);
+    while (blocks[0].n_dims < NET_DIMS_MAX && k->dims[blocks[0].n_dims] > 0)
+        blocks[0].n_dims++;
+    struct net_head head = {"y", "block", "logloss", 1};
+    struct net_spec spec = {n, 1, 1, inputs, blocks, &head, BATCH};
+    struct net *net;
+    struct err err;
+    if (net_new(&spec, &net, NULL, &err) == 0)
+        return net;
+    spec.n_blocks = 2; // a ragged output needs pooling before a head
+    snprintf(head.of, NET_NAME, "pooled");
+    cr_assert_eq(net_new(&spec, &net, NULL, &err), 0, "%s", err.message);
+    return net;
+}
+
+static void randomize(struct value *v, struct rng *rng)
+{
+    for (uint32_t i = 0; i < v->rows; i++)
+        for (uint32_t j = 0; j < v->dim; j++)
+            v->x[i * v->stride + j] = (float)rng_normal(rng);
+}
+
+static void value_sized(struct value *v, struct bench *b)
+{
+    v->rows = v->ragged ? b->offsets[b->n] : b->n;
+    v->offsets = v->ragged ? b->offsets : NULL;
+}
+
+static void bench_init(struct bench *b, const struct layer_case *k, uint32_t n, uint64_t seed)
+{
+    struct rng rng = rng_of(seed);
+    *b = (struct bench){.net = case_net(k), .n = n};
+    for (uint32_t i = 0; i < b->net->n_layers; i++)
+        if (strcmp(b->net->layers[i].kind->name, k->kind) == 0 && b->layer == NULL)
+            b->layer = &b->net->layers[i];
+    cr_assert_not_null(b->layer);
+    for (uint32_t i = 0; i < n; i++)
+        b->offsets[i + 1] = b->offsets[i] + (uint32_t)(i % 3 == 1 ? 0 : rng_below(&rng, MAX_LEN + 1));
+    b->params = mem_array(b->layer->n_params + 1, sizeof(float));
+    b->dparams = mem_array(b->layer->n_params + 1, sizeof(float));
+    for (size_t i = 0; i < b->layer->n_params; i++)
+        b->params[i] = (float)rng_normal(&rng) * 0.5f;
+    for (uint32_t i = 0; i < b->layer->n_in; i++) {
+        value_sized(b->layer->in[i], b);
+        randomize(b->layer->in[i], &rng);
+    }
+    value_sized(b->layer->out, b);
+    b->c = mem_array((size_t)b->layer->out->rows_max * b->layer->out->dim, sizeof(float));
+    for (size_t i = 0; i < (size_t)b->layer->out->rows * b->layer->out->dim; i++)
+        b->c[i] = (float)rng_normal(&rng);
+}
+
+static void bench_done(struct bench *b)
+{
+    net_free(b->net);
+    free(b->params);
+    free(b->dparams);
+    free(b->c);
+}
+
+static struct layer_context context_of(const struct bench *b, float *dparams)
+{
+    return (struct layer_context){b->n, b->params, dparams, b->layer->scratch};
+}
+
+static double bench_sum(const struct bench *b)
+{
+    const struct value *out = b->layer->out;
+    const struct layer_context c = context_of(b, NULL);
+    b->layer->kind->forward(b->layer, &c);
+    double sum = 0;
+    for (uint32_t i = 0; i < out->rows; i++)
+        for (uint32_t j = 0; j < out->dim; j++)
+            sum += (double)b->c[i * out->dim + j] * (double)out->x[i * out->stride + j];
+    return sum;
+}
+
+// Gradients of inputs begin as `begin`; so they must stay untouched where beta is 0.
+static void bench_backward(const struct bench *b, float beta, float begin, float *dparams)
+{
+    const struct layer *l = b->layer;
+    bench_sum(b);
+    plan_backward(b->net, dparams != NULL);
+    l->out->masked = false;
+    for (uint32_t i = 0; i < l->n_in; i++) {
+        l->beta[i] = beta;
+        for (uint32_t r = 0; r < l->in[i]->rows; r++)
+            for (uint32_t j = 0; j < l->in[i]->dim; j++)
+                l->in[i]->dx[r * l->in[i]->stride + j] = begin;
+    }
+    for (uint32_t i = 0; i < l->out->rows; i++)
+        memcpy(l->out->dx + i * l->out->stride, b->c + i * l->out->dim, l->out->dim * sizeof(float));
+    const struct layer_context c = context_of(b, dparams);
+    l->kind->backward(l, &c);
+}
+
+static float *gradient_copy(const struct value *v)
+{
+    float *copy = mem_array((size_t)v->rows * v->dim + 1, sizeof *copy);
+    for (uint32_t i = 0; i < v->rows; i++)
+        memcpy(copy + i * v->dim, v->dx + i * v->stride, v->dim * sizeof *copy);
+    return copy;
+}
+
+// Least distance of the gradient from finite differences of both sides and of each, over several steps: a
+// kink may lie on one side, a large step may cross one, a small one drowns in rounding.
+static double off_by(const struct bench *b, float *at, double gradient)
+{
+    const float x = *at;
+    const double here = bench_sum(b);
+    double least = INFINITY;
+    for (float h = 0x1p-3f; h > 0x1p-11f; h /= 2) {
+        *at = x + h;
+        double up = (bench_sum(b) - here) / (double)h;
+        *at = x - h;
+        double down = (here - bench_sum(b)) / (double)h;
+        least = fmin(least, fabs((up + down) / 2 - gradient));
+        least = fmin(least, fmin(fabs(up - gradient), fabs(down - gradient)));
+    }
+    *at = x;
+    return least / fmax(1, fabs(gradient));
+}
+
+Test(layers, every_kind_has_a_case, .init = gemm_setup)
+{
+    for (const struct layer_kind *const *k = layer_kinds; *k != NULL; k++) {
+        uint32_t found = 0;
+        for (uint32_t i = 0; i < CASES; i++)
+            found += strcmp(cases[i].kind, (*k)->name) == 0;
+        cr_assert_gt(found, 0, "layer kind %s has no case", (*k)->name);
+    }
+}
+
+Test(layers, forward_is_its_twin, .init = gemm_setup)
+{
+    for (uint32_t i = 0; i < CASES; i++)
+        for (uint32_t n = 0; n <= BATCH; n++) {
+            struct bench b;
+            bench_init(&b, &cases[i], n, i * 10 + n);
+            double fast = bench_sum(&b);
+            const struct value *out = b.layer->out;
+            float *kept = mem_array((size_t)out->rows * out->stride + 1, sizeof *kept);
+            memcpy(kept, out->x, (size_t)out->rows * out->stride * sizeof *kept);
+            const struct layer_context c = context_of(&b, NULL);
+            b.layer->kind->forward_naive(b.layer, &c);
+            for (size_t j = 0; j < (size_t)out->rows * out->stride; j++)
+                cr_assert(fabsf(kept[j] - out->x[j]) <= 1e-5f * fmaxf(1, fabsf(kept[j])), "case %u, %s", i,
+                          cases[i].kind);
+            cr_assert(bench_sum(&b) == fast, "case %u, %s: not the same twice", i, cases[i].kind);
+            free(kept);
+            bench_done(&b);
+        }
+}
+
+Test(layers, finite_differences, .init = gemm_setup)
+{
+    for (uint32_t i = 0; i < CASES; i++) {
+        struct bench b;
+        bench_init(&b, &cases[i], BATCH, 100 + i);
+        bench_backward(&b, 0, 1e30f, b.dparams);
+        const struct layer *l = b.layer;
+        float *gradients[MAX_IN] = {NULL};
+        for (uint32_t j = 0; j < l->n_in; j++)
+            gradients[j] = gradient_copy(l->in[j]);
+        for (uint32_t j = 0; j < l->n_in; j++) {
+            const struct value *in = l->in[j];
+            for (uint32_t at = 0; in->wanted && at < in->rows * in->dim; at++) {
+                double off =
+                    off_by(&b, &in->x[at / in->dim * in->stride + at % in->dim], (double)gradients[j][at]);
+                cr_assert(off < 3e-4, "case %u, %s: input %u at %u is off by %g", i, cases[i].kind, j, at,
+                          off);
+            }
+            free(gradients[j]);
+        }
+        for (size_t at = 0; at < l->n_params; at++) {
+            double off = off_by(&b, &b.params[at], (double)b.dparams[at]);
+            cr_assert(off < 3e-4, "case %u, %s: parameter %zu is off by %g", i, cases[i].kind, at, off);
+        }
+        bench_done(&b);
+    }
+}
+
+Test(layers, frozen_gives_the_same_gradients, .init = gemm_setup)
+{
+    for (uint32_t i = 0; i < CASES; i++) {
+        struct bench b;
+        bench_init(&b, &cases[i], BATCH, 200 + i);
+        bench_backward(&b, 0, 0, b.dparams);
+        const struct layer *l = b.layer;
+        float *gradients[MAX_IN] = {NULL};
+        for (uint32_t j = 0; j < l->n_in; j++)
+            gradients[j] = gradient_copy(l->in[j]);
+        bench_backward(&b, 0, 0, NULL);
+        for (uint32_t j = 0; j < l->n_in; j++) {
+            float *frozen = gradient_copy(l->in[j]);
+            cr_assert(
+                !l->in[j]->wanted ||
+                    memcmp(frozen, gradients[j], (size_t)l->in[j]->rows * l->in[j]->dim * sizeof(float)) == 0,
+                "case %u, %s", i, cases[i].kind);
+            free(frozen);
+            free(gradients[j]);
+        }
+        bench_done(&b);
+    }
+}
+
+// Gradients of inputs with beta 1, and of parameters always, are added to what is there.
+Test(layers, gradients_add, .init = gemm_setup)
+{
+    for (uint32_t i = 0; i < CASES; i++) {
+        struct bench b;
+        bench_init(&b, &cases[i], BATCH, 300 + i);
+        const struct layer *l = b.layer;
+        bench_backward(&b, 0, 0, b.dparams);
+        float *dparams = mem_array(l->n_params + 1, sizeof *dparams), *gradients[MAX_IN] = {NULL};
+        for (uint32_t j = 0; j < l->n_in; j++)
+            gradients[j] = gradient_copy(l->in[j]);
+        for (size_t j = 0; j < l->n_params; j++)
+            dparams[j] = 2;
+        bench_backward(&b, 1, 2, dparams);
+        for (size_t j = 0; j < l->n_params; j++)
+            cr_assert(fabsf(dparams[j] - b.dparams[j] - 2) < 1e-4f, "case %u, %s", i, cases[i].kind);
+        for (uint32_t j = 0; j < l->n_in; j++) {
+            const struct value *in = l->in[j];
+            float *added = gradient_copy(in), begin = value_root(in) == value_root(l->out) ? 0 : 2;
+            for (uint32_t at = 0; in->wanted && at < in->rows * in->dim; at++)
+                cr_assert(fabsf(added[at] - gradients[j][at] - begin) < 1e-4f, "case %u, %s", i,
+                          cases[i].kind);
+            free(added);
+            free(gradients[j]);
+        }
+        free(dparams);
+        bench_done(&b);
+    }
+}

@@ -1,0 +1,685 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model and its updates: what they learn, what they leave alone, that the same samples give the same bytes,
+// and PyTorch's numbers for the same training (tests/golden/make_model_golden.py).
+#include "models/model.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "models/gemm.h"
+
+TestSuite(model, .init = gemm_setup);
+
+enum { N_INPUTS = 4, N_HEADS = 2, N_TABLES = 2, DIM = 8, USERS = 60, ITEMS = 40, MAX_LEN = 4 };
+enum { USER, ITEM, CLICKS, AGE };
+
+// ---- a small model -----------------------------------------------------------------------------------
+
+struct setup {
+    struct net_input inputs[N_INPUTS];
+    struct net_block blocks[2];
+    struct net_head heads[N_HEADS];
+    char of[2][4][NET_NAME];
+    struct table_options tables[N_TABLES];
+    struct model_options options;
+};
+
+static void setup_init(struct setup *s, uint32_t batch)
+{
+    *s = (struct setup){
+        .inputs = {{.name = "user", .kind = NET_INPUT_ID, .table = 0, .dim = DIM},
+                   {.name = "item", .kind = NET_INPUT_ID, .table = 1, .dim = DIM},
+                   {.name = "clicks", .kind = NET_INPUT_SEQUENCE, .table = 1, .dim = DIM, .max_len = MAX_LEN},
+                   {.name = "age", .kind = NET_INPUT_NUMBER, .dim = 1}},
+        .blocks = {{.name = "pooled", .kind = "mean", .n_of = 1, .of = s->of[0]},
+                   {.name = "bottom",
+                    .kind = "mlp",
+                    .n_of = 4,
+                    .of = s->of[1],
+                    .n_dims = 2,
+                    .dims = {16, 8},
+                    .activation = "relu"}},
+        .heads = {{.name = "click", .of = "bottom", .loss = "logloss", .weight = 1},
+                  {.name = "like", .of = "bottom", .loss = "logloss", .weight = 0.5f}},
+        .of = {{"clicks"}, {"user", "item", "pooled", "age"}},
+        .options = {.n_tables = N_TABLES,
+                    .bootstrap_samples = 1000,
+                    .dense_lr = 0.05f,
+                    .epochs = 1,
+                    .seed = 3,
+                    .auc_samples = 100000},
+    };
+    for (uint32_t t = 0; t < N_TABLES; t++)
+        s->tables[t] = (struct table_options){.name = t == 0 ? "users" : "items",
+                                              .dim = DIM,
+                                              .rows = 500,
+                                              .admit = 1,
+                                              .expire_ms = 50 * 1000,
+                                              .lr = 0.1f,
+                                              .init = 0.1f,
+                                              .accum = 0.01f,
+                                              .seed = t + 1};
+    s->options.tables = s->tables;
+    s->options.net = (struct net_spec){.n_inputs = N_INPUTS,
+                                       .n_blocks = 2,
+                                       .n_heads = N_HEADS,
+                                       .inputs = s->inputs,
+                                       .blocks = s->blocks,
+                                       .heads = s->heads,
+                                       .batch = batch};
+}
+
+static struct model *setup_model(const struct setup *s)
+{
+    struct model *m = NULL;
+    struct err err;
+    uint32_t block = 0;
+    int rc = model_new(&s->options, &m, &block, &err);
+    cr_assert_eq(rc, 0, "%s", rc != 0 ? err.message : "");
+    return m;
+}
+
+// ---- samples -----------------------------------------------------------------------------------------
+
+struct columns {
+    uint32_t n;
+    uint64_t *user, *item, *clicks;
+    uint32_t *offsets, *seen;
+    float *age, *click, *like, *weight;
+    const uint64_t *ids[N_INPUTS];
+    const uint32_t *by_offsets[N_INPUTS];
+    const float *numbers[N_INPUTS];
+    const float *labels[N_HEADS], *weights[N_HEADS];
+};
+
+static struct columns *columns_new(uint32_t n)
+{
+    struct columns *c = mem_zalloc(sizeof *c);
+    c->n = n;
+    c->user = mem_array(n, sizeof *c->user);
+    c->item = mem_array(n, sizeof *c->item);
+    c->clicks = mem_array((size_t)n * MAX_LEN, sizeof *c->clicks);
+    c->offsets = mem_array(n + 1, sizeof *c->offsets);
+    c->seen = mem_array(n, sizeof *c->seen);
+    c->age = mem_array(n, sizeof *c->age);
+    c->click = mem_array(n, sizeof *c->click);
+    c->like = mem_array(n, sizeof *c->like);
+    c->weight = mem_array(n, sizeof *c->weight);
+    return c;
+}
+
+static void columns_free(struct columns *c)
+{
+    free(c->user);
+    free(c->item);
+    free(c->clicks);
+    free(c->offsets);
+    free(c->seen);
+    free(c->age);
+    free(c->click);
+    free(c->like);
+    free(c->weight);
+    free(c);
+}
+
+// The samples from `at` on; the arrays are the columns' own, so one view is in use at a time.
+static struct model_samples columns_view(struct columns *c, uint32_t at, uint32_t n)
+{
+    c->ids[USER] = c->user + at;
+    c->ids[ITEM] = c->item + at;
+    c->ids[CLICKS] = c->clicks;
+    c->by_offsets[CLICKS] = c->offsets + at;
+    c->numbers[AGE] = c->age + at;
+    c->labels[0] = c->click + at;
+    c->labels[1] = c->like + at;
+    c->weights[0] = c->weight + at;
+    c->weights[1] = NULL;
+    return (struct model_samples){n, c->ids, c->by_offsets, c->numbers, c->labels, c->weights, c->seen + at};
+}
+
+// The rule to be learned: odd users and odd items are liked; both odd click 19 times in 20, neither one
+// in 20.
+static struct columns *columns_draw(uint64_t seed, uint32_t n, uint32_t seen_s)
+{
+    struct rng rng = rng_of(seed);
+    struct columns *c = columns_new(n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t user = rng_below(&rng, USERS), item = rng_below(&rng, ITEMS);
+        c->user[i] = hash_mix(user + 1);
+        c->item[i] = hash_mix(item + 1001);
+        c->offsets[i + 1] = c->offsets[i] + (uint32_t)rng_below(&rng, MAX_LEN + 1);
+        for (uint32_t k = c->offsets[i]; k < c->offsets[i + 1]; k++)
+            c->clicks[k] = hash_mix(rng_below(&rng, ITEMS) + 1001);
+        c->seen[i] = seen_s;
+        c->age[i] = (float)rng_normal(&rng);
+        c->click[i] = rng_below(&rng, 20) < 1 + 9 * (user % 2 + item % 2) ? 1 : 0;
+        c->like[i] = rng_below(&rng, 4) == 0 ? 1 : 0;
+        c->weight[i] = 1;
+    }
+    return c;
+}
+
+static struct model_update *update_fed(struct model *m, struct columns *c, uint32_t piece)
+{
+    struct model_update *u = model_update_new(m);
+    for (uint32_t at = 0; at < c->n; at += piece) {
+        struct model_samples view = columns_view(c, at, c->n - at < piece ? c->n - at : piece);
+        model_update_feed(u, &view);
+    }
+    return u;
+}
+
+static void train(struct model *m, struct columns *c, uint32_t piece)
+{
+    struct model_report report;
+    struct model_update *u = update_fed(m, c, piece);
+    model_update_finish(u, 0, &report);
+    cr_assert(report.finite);
+    cr_assert_eq(report.samples, c->n);
+    model_apply(m, u);
+}
+
+// All that a model remembers.
+struct state {
+    struct digest tables[N_TABLES], full[N_TABLES], dense;
+    struct buf blob;
+};
+
+static struct state state_of(struct model *m)
+{
+    struct state s = {.dense = model_dense_digest(m)};
+    for (uint32_t t = 0; t < N_TABLES; t++) {
+        s.tables[t] = table_digest(model_table(m, t));
+        s.full[t] = table_digest_full(model_table(m, t));
+    }
+    model_dense_save(m, &s.blob);
+    return s;
+}
+
+static bool state_equal_and_done(struct state *a, struct state *b)
+{
+    bool equal = a->blob.len == b->blob.len && memcmp(a->blob.data, b->blob.data, a->blob.len) == 0;
+    equal = equal && digest_equal(a->dense, b->dense);
+    for (uint32_t t = 0; t < N_TABLES; t++)
+        equal = equal && digest_equal(a->full[t], b->full[t]) && digest_equal(a->tables[t], b->tables[t]);
+    buf_done(&a->blob);
+    buf_done(&b->blob);
+    return equal;
+}
+
+static bool models_equal(struct model *a, struct model *b)
+{
+    struct state x = state_of(a), y = state_of(b);
+    return state_equal_and_done(&x, &y);
+}
+
+// ---- promises ----------------------------------------------------------------------------------------
+
+Test(model, learns_a_planted_rule)
+{
+    struct setup s;
+    setup_init(&s, 64);
+    s.options.bootstrap_samples = 6400;
+    struct model *m = setup_model(&s);
+    double first = 0, last = 0;
+    for (uint32_t update = 0; update < 6; update++) {
+        struct columns *c = columns_draw(100 + update, 6400, 1000);
+        struct model_report report;
+        struct metrics_values values;
+        struct model_update *u = update_fed(m, c, 6400);
+        model_update_finish(u, 0, &report);
+        cr_assert_eq(report.n_heads, N_HEADS);
+        cr_assert_eq(report.dense_trained, update == 0);
+        cr_assert(report.frozen_after);
+        cr_assert_eq(report.tables[0].created, update == 0 ? USERS : 0);
+        metrics_values(&report.window[0], &values);
+        cr_assert_eq(values.n, 6400);
+        *(update == 0 ? &first : &last) = values.auc;
+        model_apply(m, u);
+        columns_free(c);
+    }
+    cr_assert_lt(fabs(first - 0.5), 0.05, "before any training all is chance: %g", first);
+    cr_assert_gt(last, 0.82, "the rule allows 0.8375: %g", last);
+    cr_assert_eq(model_trained(m), 6 * 6400);
+    model_free(m);
+}
+
+Test(model, an_update_that_is_dropped_changes_nothing)
+{
+    struct setup s;
+    setup_init(&s, 32);
+    struct model *m = setup_model(&s);
+    struct columns *c = columns_draw(1, 320, 1000);
+    train(m, c, 320);
+    struct state before = state_of(m);
+    struct columns *d = columns_draw(2, 320, 2000);
+    struct model_update *u = update_fed(m, d, 320);
+    struct model_report report;
+    model_update_finish(u, 1500, &report);
+    model_update_free(u);
+    struct state after = state_of(m);
+    cr_assert(state_equal_and_done(&before, &after));
+    columns_free(c);
+    columns_free(d);
+    model_free(m);
+}
+
+Test(model, the_same_samples_give_the_same_bytes_however_they_are_cut)
+{
+    for (uint32_t epochs = 1; epochs <= 2; epochs++) {
+        struct setup s;
+        setup_init(&s, 32);
+        s.options.epochs = epochs;
+        struct model *m[4];
+        const uint32_t pieces[] = {1000, 1000, 32, 96};
+        for (uint32_t i = 0; i < 4; i++) {
+            m[i] = setup_model(&s);
+            for (uint32_t update = 0; update < 3; update++) {
+                struct columns *c = columns_draw(update, 1000, 1000);
+                train(m[i], c, pieces[i]);
+                columns_free(c);
+            }
+            cr_assert(models_equal(m[0], m[i]));
+        }
+        for (uint32_t i = 0; i < 4; i++)
+            model_free(m[i]);
+    }
+}
+
+Test(model, dense_layers_freeze_at_a_batch_boundary_and_stay)
+{
+    struct setup s;
+    setup_init(&s, 32);
+    s.options.bootstrap_samples = 100; // within the fourth batch, which is trained whole
+    struct model *whole = setup_model(&s), *short_of = setup_model(&s);
+    struct columns *c = columns_draw(1, 320, 1000), *four = columns_draw(1, 128, 1000);
+    cr_assert(!model_frozen(whole));
+    train(whole, c, 320);
+    train(short_of, four, 128);
+    cr_assert(model_frozen(whole));
+    cr_assert(model_frozen(short_of));
+    cr_assert(digest_equal(model_dense_digest(whole), model_dense_digest(short_of)));
+    struct state before = state_of(whole);
+    struct model_update *u = update_fed(whole, c, 320);
+    struct model_report report;
+    model_update_finish(u, 0, &report);
+    cr_assert(!report.dense_trained);
+    cr_assert(digest_equal(model_update_dense_digest(u), before.dense));
+    model_apply(whole, u);
+    cr_assert(digest_equal(model_dense_digest(whole), before.dense));
+    cr_assert(!digest_equal(table_digest(model_table(whole, 0)), before.tables[0]));
+    buf_done(&before.blob);
+    columns_free(c);
+    columns_free(four);
+    model_free(whole);
+    model_free(short_of);
+}
+
+Test(model, a_full_update_never_freezes)
+{
+    struct setup s;
+    setup_init(&s, 32);
+    s.options.bootstrap_samples = 1;
+    struct model *daily = setup_model(&s);
+    struct columns *c = columns_draw(1, 320, 1000);
+    train(daily, c, 320);
+    s.options.bootstrap_samples = MODEL_NEVER_FROZEN;
+    struct model *full = setup_model(&s);
+    struct buf blob = {0};
+    model_dense_save(daily, &blob);
+    cr_assert_eq(model_dense_load(full, (struct str){(const char *)blob.data, (uint32_t)blob.len}, NULL), 0);
+    cr_assert(!model_frozen(full));
+    train(full, c, 320);
+    cr_assert(!model_frozen(full));
+    cr_assert(!digest_equal(model_dense_digest(full), model_dense_digest(daily)));
+    buf_clear(&blob);
+    model_dense_save(full, &blob);
+    cr_assert_eq(model_dense_load(daily, (struct str){(const char *)blob.data, (uint32_t)blob.len}, NULL), 0);
+    cr_assert(model_frozen(daily));
+    cr_assert(digest_equal(model_dense_digest(full), model_dense_digest(daily)));
+    buf_done(&blob);
+    columns_free(c);
+    model_free(full);
+    model_free(daily);
+}
+
+static void row_into_table(void *context, uint32_t table, uint64_t id, const struct table_row *row,
+                           bool served)
+{
+    struct model *m = context;
+    cr_assert_not_null(row);
+    cr_assert(served);
+    struct buf record = {0};
+    table_row_put(model_table(m, table), row, &record);
+    struct str bytes = {(const char *)record.data, (uint32_t)record.len};
+    cr_assert_eq(table_row_load(model_table(m, table), id, bytes, NULL), 0);
+    buf_done(&record);
+}
+
+// As the store does it: each update's rows and dense layers go into another model, which must be the same
+// then.
+Test(model, what_an_update_gives_out_is_the_model_after_it)
+{
+    struct setup s;
+    setup_init(&s, 32);
+    struct model *m = setup_model(&s), *copy = setup_model(&s);
+    for (uint32_t update = 0; update < 4; update++) {
+        struct columns *c = columns_draw(update, 500, 1000);
+        struct model_update *u = update_fed(m, c, 500);
+        struct model_report report;
+        model_update_finish(u, 0, &report);
+        struct buf blob = {0}, tensors = {0}, tensors_after = {0};
+        model_update_dense(u, &blob);
+        model_update_safetensors(u, &tensors);
+        struct digest digest = model_update_dense_digest(u);
+        model_update_each(u, row_into_table, copy);
+        cr_assert_eq(model_dense_load(copy, (struct str){(const char *)blob.data, (uint32_t)blob.len}, NULL),
+                     0);
+        model_apply(m, u);
+        cr_assert(models_equal(m, copy));
+        cr_assert(digest_equal(model_dense_digest(m), digest));
+        model_dense_safetensors(m, &tensors_after);
+        cr_assert_eq(tensors.len, tensors_after.len);
+        cr_assert_arr_eq(tensors.data, tensors_after.data, tensors.len);
+        cr_assert_eq(model_frozen(copy), update > 0);
+        buf_done(&blob);
+        buf_done(&tensors);
+        buf_done(&tensors_after);
+        columns_free(c);
+    }
+    model_free(m);
+    model_free(copy);
+}
+
+Test(model, rows_that_are_not_seen_any_more_go)
+{
+    struct setup s;
+    setup_init(&s, 32);
+    s.tables[1].expire_ms = 0;
+    struct model *m = setup_model(&s);
+    struct columns *c = columns_draw(1, 320, 1000), *d = columns_draw(2, 4, 1051);
+    train(m, c, 320);
+    uint64_t items = table_count(model_table(m, 1));
+    struct model_update *u = update_fed(m, d, 4);
+    struct model_report report;
+    model_update_finish(u, 1051, &report);
+    cr_assert_eq(report.tables[0].tombstones + report.tables[0].rows, USERS);
+    cr_assert_leq(report.tables[0].rows, 4);
+    model_apply(m, u);
+    cr_assert_leq(table_count(model_table(m, 0)), 4);
+    cr_assert_eq(table_count(model_table(m, 1)), items, "a table without expiry keeps its rows");
+    columns_free(c);
+    columns_free(d);
+    model_free(m);
+}
+
+Test(model, dense_blobs_that_do_not_fit_are_refused)
+{
+    struct setup s;
+    setup_init(&s, 32);
+    struct model *m = setup_model(&s);
+    struct buf blob = {0};
+    struct err err = {0};
+    model_dense_save(m, &blob);
+    struct state before = state_of(m);
+    for (uint32_t len = 0; len < blob.len; len += len < 20 ? 1 : 97) {
+        cr_assert_eq(model_dense_load(m, (struct str){(const char *)blob.data, len}, &err), -1);
+        cr_assert_eq(err.code, ERR_CORRUPT);
+    }
+    blob.data[0]++;
+    cr_assert_eq(model_dense_load(m, (struct str){(const char *)blob.data, (uint32_t)blob.len}, &err), -1);
+    cr_assert_eq(err.code, ERR_CORRUPT);
+    struct state after = state_of(m);
+    cr_assert(state_equal_and_done(&before, &after));
+    buf_done(&blob);
+    model_free(m);
+}
+
+Test(model, dense_layers_are_a_safetensors_file)
+{
+    struct setup s;
+    setup_init(&s, 32);
+    struct model *m = setup_model(&s);
+    struct buf file = {0};
+    model_dense_safetensors(m, &file);
+    uint64_t header = 0;
+    memcpy(&header, file.data, sizeof header);
+    cr_assert_eq(header % 8, 0);
+    const char *expected =
+        "{\"bottom.0.weight\":{\"dtype\":\"F32\",\"shape\":[16,25],\"data_offsets\":[0,1600]},"
+        "\"bottom.0.bias\":{\"dtype\":\"F32\",\"shape\":[16],\"data_offsets\":[1600,1664]},";
+    cr_assert_eq(memcmp(file.data + 8, expected, strlen(expected)), 0, "%.*s", (int)header, file.data + 8);
+    size_t floats = net_param_floats(model_net(m));
+    cr_assert_eq(file.len, 8 + header + floats * sizeof(float));
+    cr_assert_arr_eq(file.data + 8 + header, model_params(m), 1664);
+    buf_done(&file);
+    model_free(m);
+}
+
+Test(model, predicts_any_number_of_samples)
+{
+    struct setup s;
+    setup_init(&s, 32);
+    struct model *m = setup_model(&s);
+    struct columns *c = columns_draw(1, 200, 1000);
+    train(m, c, 200);
+    float click[200], like[200], one_click, one_like;
+    struct model_samples all = columns_view(c, 0, 200);
+    all.labels = NULL;
+    all.weights = NULL;
+    all.seen_s = NULL;
+    model_predict(m, &all, (float *const[]){click, like});
+    for (uint32_t i = 0; i < 200; i++) {
+        struct model_samples one = columns_view(c, i, 1);
+        model_predict(m, &one, (float *const[]){&one_click, &one_like});
+        cr_assert_lt(fabsf(one_click - click[i]), 1e-5f);
+        cr_assert_lt(fabsf(one_like - like[i]), 1e-5f);
+    }
+    all.n = 0;
+    model_predict(m, &all, (float *const[]){click, like});
+    columns_free(c);
+    model_free(m);
+}
+
+// ---- PyTorch -----------------------------------------------------------------------------------------
+
+enum { G_ROWS = 20, G_NEW = 4, G_ALL = G_ROWS + G_NEW + 1, G_BATCH = 8 };
+
+struct golden {
+    struct buf file;
+};
+
+static void golden_open(struct golden *g)
+{
+    FILE *f = fopen(TESTS_DIR "/golden/model.bin", "rb");
+    cr_assert_not_null(f);
+    uint8_t piece[4096];
+    for (size_t n; (n = fread(piece, 1, sizeof piece, f)) > 0;)
+        buf_put(&g->file, piece, n);
+    fclose(f);
+}
+
+// The values of a record; they are not aligned.
+static const uint8_t *golden_find(const struct golden *g, const char *name, uint32_t *ret_n)
+{
+    struct rd r = rd_of(g->file.data, g->file.len);
+    while (rd_left(&r) > 0) {
+        uint8_t len = rd_u8(&r);
+        const uint8_t *key = rd_bytes(&r, len);
+        rd_u8(&r);
+        uint32_t n = rd_u32(&r);
+        const uint8_t *values = rd_bytes(&r, n * sizeof(float));
+        if (len == strlen(name) && memcmp(key, name, len) == 0) {
+            *ret_n = n;
+            return values;
+        }
+    }
+    cr_assert_fail("no %s in the golden file", name);
+    return NULL;
+}
+
+static uint32_t golden_floats(const struct golden *g, const char *name, float *to, uint32_t max)
+{
+    uint32_t n = 0;
+    const uint8_t *values = golden_find(g, name, &n);
+    cr_assert_leq(n, max);
+    memcpy(to, values, n * sizeof *to);
+    return n;
+}
+
+static uint32_t golden_ids(const struct golden *g, const char *name, uint64_t *to)
+{
+    uint32_t n = 0;
+    const uint8_t *values = golden_find(g, name, &n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t id;
+        memcpy(&id, values + i * sizeof id, sizeof id);
+        to[i] = id;
+    }
+    return n;
+}
+
+static struct columns *golden_columns(const struct golden *g)
+{
+    uint32_t n = 0;
+    golden_find(g, "age", &n);
+    struct columns *c = columns_new(n);
+    golden_ids(g, "user", c->user);
+    golden_ids(g, "item", c->item);
+    golden_ids(g, "clicks", c->clicks);
+    uint32_t offsets = 0;
+    memcpy(c->offsets, golden_find(g, "offsets", &offsets), (n + 1) * sizeof *c->offsets);
+    cr_assert_eq(offsets, n + 1);
+    golden_floats(g, "age", c->age, n);
+    golden_floats(g, "click", c->click, n);
+    golden_floats(g, "like", c->like, n);
+    golden_floats(g, "weights", c->weight, n);
+    return c;
+}
+
+static void golden_into_model(const struct golden *g, struct model *m, float accum)
+{
+    struct buf blob = {0};
+    const struct net *net = model_net(m);
+    buf_put_u32(&blob, 1);
+    buf_put_u64(&blob, 0);
+    buf_put_u8(&blob, 0);
+    size_t params = blob.len, bytes = net_param_floats(net) * sizeof(float);
+    memset(buf_reserve(&blob, 2 * bytes), 0, 2 * bytes);
+    blob.len += 2 * bytes;
+    for (uint32_t i = 0; i < net_param_count(net); i++) {
+        const struct net_param *p = net_param(net, i);
+        uint32_t n = 0;
+        const uint8_t *values = golden_find(g, p->name, &n);
+        cr_assert_eq(n, p->rows * p->cols);
+        memcpy(blob.data + params + p->offset * sizeof(float), values, n * sizeof(float));
+    }
+    cr_assert_eq(model_dense_load(m, (struct str){(const char *)blob.data, (uint32_t)blob.len}, NULL), 0);
+    for (uint32_t t = 0; t < N_TABLES; t++) {
+        float rows[G_ALL * DIM];
+        golden_floats(g, t == 0 ? "table0" : "table1", rows, G_ALL * DIM);
+        for (uint64_t id = 1; id <= G_ROWS; id++) {
+            buf_clear(&blob);
+            buf_put_f32(&blob, accum);
+            buf_put_u64(&blob, 1); // count, and never seen
+            buf_put(&blob, rows + id * DIM, DIM * sizeof(float));
+            struct str record = {(const char *)blob.data, (uint32_t)blob.len};
+            cr_assert_eq(table_row_load(model_table(m, t), id, record, NULL), 0);
+        }
+    }
+    buf_done(&blob);
+}
+
+static void near(float got, float want, const char *what)
+{
+    cr_assert_lt(fabsf(got - want), 1e-5f * (1 + fabsf(want)), "%s: %.9g, PyTorch has %.9g", what,
+                 (double)got, (double)want);
+}
+
+static void golden_check_rows(const struct golden *g, struct model *m, uint32_t t, uint32_t epochs)
+{
+    char name[64];
+    float rows[G_ALL * DIM], accums[G_ALL];
+    snprintf(name, sizeof name, "%u.accum%u", epochs, t);
+    golden_floats(g, name, accums, G_ALL);
+    snprintf(name, sizeof name, "%u.table%u", epochs, t);
+    golden_floats(g, name, rows, G_ALL * DIM);
+    for (uint32_t id = 1; id < G_ALL; id++) {
+        uint32_t slot = table_find(model_table(m, t), id);
+        cr_assert_neq(slot, TABLE_NONE);
+        const struct table_row *row = table_row(model_table(m, t), slot);
+        near(row->accum, accums[id], name);
+        for (uint32_t j = 0; j < DIM; j++)
+            near(row->vector[j], rows[id * DIM + j], name);
+    }
+}
+
+static void golden_check_params(const struct golden *g, struct model *m, uint32_t epochs)
+{
+    char name[3 * NET_NAME];
+    const struct net *net = model_net(m);
+    for (uint32_t i = 0; i < net_param_count(net); i++) {
+        const struct net_param *p = net_param(net, i);
+        float want[1024];
+        snprintf(name, sizeof name, "%u.%s", epochs, p->name);
+        uint32_t n = golden_floats(g, name, want, 1024);
+        for (uint32_t j = 0; j < n; j++)
+            near(model_params(m)[p->offset + j], want[j], name);
+    }
+}
+
+static void golden_check_predictions(const struct golden *g, struct model *m, struct columns *c,
+                                     const char *when)
+{
+    char name[64];
+    float click[64], like[64], want[64];
+    struct model_samples all = columns_view(c, 0, c->n);
+    model_predict(m, &all, (float *const[]){click, like});
+    for (uint32_t h = 0; h < N_HEADS; h++) {
+        snprintf(name, sizeof name, "%s.%s", when, h == 0 ? "click" : "like");
+        golden_floats(g, name, want, 64);
+        for (uint32_t i = 0; i < c->n; i++)
+            near((h == 0 ? click : like)[i], want[i], name);
+    }
+}
+
+static void golden_run(uint32_t epochs)
+{
+    struct golden g = {0};
+    golden_open(&g);
+    struct setup s;
+    setup_init(&s, G_BATCH);
+    s.options.bootstrap_samples = 24;
+    s.options.epochs = epochs;
+    for (uint32_t t = 0; t < N_TABLES; t++)
+        s.tables[t].init = 0;
+    struct model *m = setup_model(&s);
+    golden_into_model(&g, m, s.tables[0].accum);
+    struct columns *c = golden_columns(&g);
+    golden_check_predictions(&g, m, c, "before");
+    train(m, c, c->n);
+    char when[16];
+    snprintf(when, sizeof when, "%u.after", epochs);
+    golden_check_params(&g, m, epochs);
+    for (uint32_t t = 0; t < N_TABLES; t++)
+        golden_check_rows(&g, m, t, epochs);
+    golden_check_predictions(&g, m, c, when);
+    columns_free(c);
+    model_free(m);
+    buf_done(&g.file);
+}
+
+Test(model, trains_as_pytorch_does)
+{
+    golden_run(1);
+}
+
+Test(model, trains_as_pytorch_does_over_two_epochs)
+{
+    golden_run(2);
+}

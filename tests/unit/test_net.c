@@ -1,0 +1,775 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nets as wholes: what net_new refuses and how it says so; two nets against PyTorch's numbers
+// (tests/golden/make_net_golden.py); random graphs against their naive twins and finite differences.
+#include "models/net.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "models/gemm.h"
+#include "models/plan.h"
+
+TestSuite(net, .init = gemm_setup);
+
+enum { MAX_INPUTS = 8, MAX_BLOCKS = 10, MAX_HEADS = 4, MAX_OF = 6 };
+
+// ---- writing nets down
+// --------------------------------------------------------------------------------------
+
+struct build {
+    struct net_input inputs[MAX_INPUTS];
+    struct net_block blocks[MAX_BLOCKS];
+    struct net_head heads[MAX_HEADS];
+    char of[MAX_BLOCKS][MAX_OF][NET_NAME];
+    struct net_spec spec;
+};
+
+static void build_init(struct build *b, uint32_t batch)
+{
+    *b = (struct build){.spec = {.batch = batch}};
+    b->spec.inputs = b->inputs;
+    b->spec.blocks = b->blocks;
+    b->spec.heads = b->heads;
+}
+
+static void add_input(struct build *b, const char *name, enum net_input_kind kind, uint32_t table,
+                      uint32_t dim)
+{
+    struct net_input *input = &b->inputs[b->spec.n_inputs++];
+    *input = (struct net_input){.kind = kind, .table = table, .dim = dim, .max_len = 6};
+    snprintf(input->name, NET_NAME, "%s", name);
+}
+
+// `of`: names with blanks between; dims end with 0.
+static void add_block(struct build *b, const char *name, const char *kind, const char *of,
+                      const uint32_t dims[NET_DIMS_MAX], const char *activation)
+{
+    uint32_t at = b->spec.n_blocks++;
+    struct net_block *block = &b->blocks[at];
+    *block = (struct net_block){.of = b->of[at]};
+    snprintf(block->name, NET_NAME, "%s", name);
+    snprintf(block->kind, NET_NAME, "%s", kind);
+    snprintf(block->activation, sizeof block->activation, "%s", activation);
+    for (int used = 0; sscanf(of, "%63s%n", block->of[block->n_of], &used) == 1; of += used)
+        cr_assert_lt(block->n_of++, MAX_OF - 1);
+    for (; dims != NULL && dims[block->n_dims] != 0; block->n_dims++)
+        block->dims[block->n_dims] = dims[block->n_dims];
+}
+
+static void add_head(struct build *b, const char *name, const char *of, float weight)
+{
+    struct net_head *head = &b->heads[b->spec.n_heads++];
+    *head = (struct net_head){.loss = "logloss", .weight = weight};
+    snprintf(head->name, NET_NAME, "%s", name);
+    snprintf(head->of, NET_NAME, "%s", of);
+}
+
+#define DIMS(...) ((const uint32_t[NET_DIMS_MAX]){__VA_ARGS__})
+
+static void add_inputs(struct build *b)
+{
+    add_input(b, "user", NET_INPUT_ID, 0, 8);
+    add_input(b, "item", NET_INPUT_ID, 1, 8);
+    add_input(b, "clicks", NET_INPUT_SEQUENCE, 1, 8);
+    add_input(b, "age", NET_INPUT_NUMBER, 0, 1);
+    add_input(b, "ctr", NET_INPUT_NUMBER, 0, 1);
+    add_block(b, "pooled", "mean", "clicks", NULL, "");
+}
+
+static void build_mlp(struct build *b, uint32_t batch)
+{
+    build_init(b, batch);
+    add_inputs(b);
+    add_block(b, "bottom", "mlp", "user age item pooled ctr", DIMS(32, 16), "relu");
+    add_head(b, "click", "bottom", 1);
+    add_head(b, "like", "bottom", 0.5f);
+}
+
+static void build_towers(struct build *b, uint32_t batch)
+{
+    build_init(b, batch);
+    add_inputs(b);
+    add_block(b, "shared", "mlp", "user", DIMS(6, 5), "none");
+    add_block(b, "left", "mlp", "user pooled", DIMS(16, 8), "");
+    add_block(b, "right", "mlp", "item ctr shared", DIMS(12, 7), "relu");
+    add_block(b, "both", "concat", "left right", NULL, "");
+    add_block(b, "top", "mlp", "both user", DIMS(12), "relu");
+    add_head(b, "click", "top", 1);
+    add_head(b, "like", "both", 0.5f);
+}
+
+static struct net *build_net(const struct build *b)
+{
+    struct net *net;
+    struct err err;
+    cr_assert_eq(net_new(&b->spec, &net, NULL, &err), 0, "%s", err.message);
+    return net;
+}
+
+// ---- batches
+// ------------------------------------------------------------------------------------------------
+
+enum { N = 9, ROWS = 30, DIM = 8, STRIDE = 11, SEQUENCE = 6 };
+
+struct samples {
+    float vectors[2][ROWS * STRIDE];
+    struct net_rows tables[2];
+    uint32_t ids[MAX_INPUTS][N * SEQUENCE], lengths[MAX_INPUTS][N + 1];
+    float values[MAX_INPUTS][N], targets[MAX_HEADS][N], loads[MAX_HEADS][N], p[MAX_HEADS][N];
+    const uint32_t *slots[MAX_INPUTS], *offsets[MAX_INPUTS];
+    const float *numbers[MAX_INPUTS], *labels[MAX_HEADS], *weights[MAX_HEADS];
+    float *ret_p[MAX_HEADS];
+    struct net_batch batch;
+};
+
+static void samples_tables(struct samples *s, struct rng *rng)
+{
+    for (uint32_t t = 0; t < 2; t++) {
+        for (uint32_t i = 0; i < ROWS * STRIDE; i++)
+            s->vectors[t][i] = (float)rng_normal(rng);
+        s->tables[t] = (struct net_rows){s->vectors[t], STRIDE};
+    }
+}
+
+static uint32_t random_slot(struct rng *rng)
+{
+    return rng_below(rng, 10) == 0 ? UINT32_MAX : (uint32_t)rng_below(rng, ROWS);
+}
+
+static void samples_init(struct samples *s, const struct net_spec *spec, uint32_t n, uint64_t seed)
+{
+    struct rng rng = rng_of(seed);
+    *s = (struct samples){0};
+    samples_tables(s, &rng);
+    for (uint32_t i = 0; i < spec->n_inputs; i++) {
+        for (uint32_t j = 0; j < n; j++) {
+            s->lengths[i][j + 1] = s->lengths[i][j] + (uint32_t)rng_below(&rng, SEQUENCE + 1);
+            s->values[i][j] = (float)rng_normal(&rng);
+        }
+        for (uint32_t j = 0; j < N * SEQUENCE; j++)
+            s->ids[i][j] = random_slot(&rng);
+        s->slots[i] = s->ids[i];
+        s->offsets[i] = s->lengths[i];
+        s->numbers[i] = s->values[i];
+    }
+    for (uint32_t h = 0; h < spec->n_heads; h++) {
+        for (uint32_t j = 0; j < n; j++) {
+            s->targets[h][j] = rng_below(&rng, 2) == 0 ? 0 : (float)rng_below(&rng, 3) / 2;
+            s->loads[h][j] = (float)rng_uniform(&rng) * 2;
+        }
+        s->labels[h] = s->targets[h];
+        s->weights[h] = h % 2 == 0 ? s->loads[h] : NULL;
+        s->ret_p[h] = s->p[h];
+    }
+    s->batch = (struct net_batch){n, s->tables, s->slots, s->offsets, s->numbers, s->labels, s->weights};
+}
+
+static float *params_new(const struct net *net)
+{
+    float *params = mem_array(net_param_floats(net) + 1, sizeof *params);
+    net_init(net, 7, params);
+    return params;
+}
+
+static double loss_of(struct net *net, const float *params, struct samples *s)
+{
+    net_forward(net, params, &s->batch, s->ret_p);
+    return net_loss(net, &s->batch);
+}
+
+// ---- what net_new refuses
+// -----------------------------------------------------------------------------------
+
+static void refused(const struct build *b, uint32_t block, const char *message)
+{
+    struct net *net = (struct net *)b;
+    uint32_t at = 77;
+    struct err err = {0};
+    cr_assert_eq(net_new(&b->spec, &net, &at, &err), -1, "should be refused: %s", message);
+    cr_assert_eq(net, (const struct net *)b);
+    cr_assert_eq(err.code, ERR_CONFIG);
+    cr_assert_str_eq(err.message, message);
+    cr_assert_eq(at, block, "%u", at);
+}
+
+Test(net, refuses_names_that_are_not_there)
+{
+    struct build b;
+    build_mlp(&b, 4);
+    snprintf(b.of[1][2], NET_NAME, "itme");
+    refused(&b, 1, "block \"bottom\": no input or block \"itme\"; did you mean \"item\"?");
+    snprintf(b.of[1][2], NET_NAME, "something_else");
+    refused(&b, 1, "block \"bottom\": no input or block \"something_else\"");
+    build_mlp(&b, 4);
+    snprintf(b.heads[1].of, NET_NAME, "botom");
+    refused(&b, 3, "head \"like\": no input or block \"botom\"; did you mean \"bottom\"?");
+    build_towers(&b, 4);
+    snprintf(b.of[1][0], NET_NAME, "both");
+    refused(&b, 1, "block \"shared\": block \"both\" must stand before it");
+    snprintf(b.of[1][0], NET_NAME, "shared");
+    refused(&b, 1, "block \"shared\": block \"shared\" must stand before it");
+}
+
+Test(net, refuses_names_that_clash)
+{
+    struct build b;
+    build_mlp(&b, 4);
+    snprintf(b.inputs[2].name, NET_NAME, "user");
+    refused(&b, UINT32_MAX, "two inputs are named \"user\"");
+    build_mlp(&b, 4);
+    snprintf(b.blocks[1].name, NET_NAME, "age");
+    refused(&b, 1, "block \"age\": an input or an earlier block has this name");
+    build_mlp(&b, 4);
+    snprintf(b.heads[1].name, NET_NAME, "click");
+    refused(&b, 3, "two heads are named \"click\"");
+    build_mlp(&b, 4);
+    snprintf(b.blocks[1].name, NET_NAME, "click.0");
+    refused(&b, 1, "block \"click.0\": its name must have no dot");
+}
+
+Test(net, refuses_shapes_that_do_not_fit)
+{
+    struct build b;
+    build_mlp(&b, 4);
+    snprintf(b.of[1][3], NET_NAME, "clicks");
+    refused(&b, 1,
+            "block \"bottom\": \"clicks\" is a sequence and cannot be concatenated: pool it with mean first");
+    build_mlp(&b, 4);
+    snprintf(b.heads[0].of, NET_NAME, "clicks");
+    refused(&b, 2, "head \"click\": \"clicks\" is a sequence: pool it with mean first");
+    build_mlp(&b, 4);
+    snprintf(b.of[0][0], NET_NAME, "user");
+    refused(&b, 0, "block \"pooled\": mean takes a sequence, and \"user\" is none");
+    build_mlp(&b, 4);
+    b.blocks[1].dims[1] = 0;
+    refused(&b, 1, "block \"bottom\": layer 1 of the mlp is 0 wide");
+    b.blocks[1].n_dims = 0;
+    refused(&b, 1, "block \"bottom\": mlp takes the widths of 1 to 8 layers");
+    b.blocks[1].n_of = 0;
+    refused(&b, 1, "block \"bottom\" must be of 1 to 256 names, not 0");
+    build_mlp(&b, 4);
+    b.inputs[0].dim = 0;
+    refused(&b, UINT32_MAX, "input \"user\" cannot be 0 wide");
+}
+
+Test(net, refuses_kinds_that_are_not_there)
+{
+    struct build b;
+    build_mlp(&b, 4);
+    snprintf(b.blocks[1].kind, NET_NAME, "mpl");
+    refused(&b, 1, "block \"bottom\": no layer kind \"mpl\"; there are concat, mean, mlp");
+    build_mlp(&b, 4);
+    snprintf(b.blocks[1].activation, sizeof b.blocks[1].activation, "gelu");
+    refused(&b, 1, "block \"bottom\": no activation \"gelu\": relu or none");
+    build_mlp(&b, 4);
+    snprintf(b.heads[0].loss, sizeof b.heads[0].loss, "hinge");
+    refused(&b, 2, "head \"click\": no loss \"hinge\"; there is logloss");
+    build_mlp(&b, 4);
+    b.heads[1].weight = NAN;
+    refused(&b, 3, "head \"like\": its weight must be a number from 0 on");
+    build_mlp(&b, 4);
+    b.spec.n_heads = 0;
+    refused(&b, UINT32_MAX, "the net has no head");
+    build_mlp(&b, 0);
+    refused(&b, UINT32_MAX, "a batch of 0 samples is not possible");
+}
+
+// ---- what a net says of itself
+// ------------------------------------------------------------------------------
+
+Test(net, parameters_are_named_as_pytorch_names_them)
+{
+    struct build b;
+    build_mlp(&b, 4);
+    struct net *net = build_net(&b);
+    static const struct net_param expected[] = {
+        {"bottom.0.weight", 0, 32, 26}, {"bottom.0.bias", 832, 32, 1}, {"bottom.2.weight", 864, 16, 32},
+        {"bottom.2.bias", 1376, 16, 1}, {"click.weight", 1392, 1, 16}, {"click.bias", 1408, 1, 1},
+        {"like.weight", 1409, 1, 16},   {"like.bias", 1425, 1, 1},
+    };
+    cr_assert_eq(net_param_count(net), 8);
+    cr_assert_eq(net_param_floats(net), 1426);
+    for (uint32_t i = 0; i < 8; i++) {
+        const struct net_param *p = net_param(net, i);
+        cr_assert_str_eq(p->name, expected[i].name);
+        cr_assert(p->offset == expected[i].offset && p->rows == expected[i].rows &&
+                  p->cols == expected[i].cols);
+    }
+    net_free(net);
+}
+
+Test(net, shapes_and_flops)
+{
+    struct build b;
+    build_mlp(&b, 4);
+    struct net *net = build_net(&b);
+    uint32_t shapes[2][3];
+    cr_assert_eq(net_shapes(net, 1, shapes), 2);
+    cr_assert_eq(net_shapes(net, 2, shapes), 2);
+    cr_assert_arr_eq(shapes, ((uint32_t[]){4, 32, 26, 4, 16, 32}), sizeof shapes);
+    const double forward = 2 * (32 * 26 + 16 * 32 + 2 * 16);
+    cr_assert_eq(net_flops(net, false, false), forward);
+    cr_assert_eq(net_flops(net, false, true), 2 * forward);
+    cr_assert_eq(net_flops(net, true, true), 3 * forward);
+    cr_assert_gt(net_arena_bytes(net), 4 * (26 + 32 + 16) * sizeof(float));
+    net_free(net);
+}
+
+Test(net, init_is_uniform_and_of_the_seed)
+{
+    struct build b;
+    build_mlp(&b, 4);
+    struct net *net = build_net(&b);
+    size_t n = net_param_floats(net);
+    float *p = params_new(net), *q = params_new(net), most = 0, bias = 0;
+    cr_assert_arr_eq(p, q, n * sizeof *p);
+    net_init(net, 8, q);
+    cr_assert_neq(p[0], q[0]);
+    for (uint32_t i = 0; i < 832; i++)
+        most = fmaxf(most, fabsf(p[i]));
+    for (uint32_t i = 832; i < 864; i++)
+        bias = fmaxf(bias, fabsf(p[i]));
+    cr_assert(most <= 1 / sqrtf(26) && most > 0.98f / sqrtf(26), "%g", (double)most);
+    cr_assert(bias <= 1 / sqrtf(26) && bias > 0.7f / sqrtf(26), "%g", (double)bias);
+    net_free(net);
+    free(p);
+    free(q);
+}
+
+Test(net, free_of_nothing)
+{
+    net_free(NULL);
+}
+
+// ---- running
+// ------------------------------------------------------------------------------------------------
+
+Test(net, the_same_bytes_whatever_came_before)
+{
+    struct build b;
+    build_towers(&b, N);
+    struct net *net = build_net(&b), *fresh = build_net(&b);
+    struct samples s, other;
+    samples_init(&s, &b.spec, N, 1);
+    samples_init(&other, &b.spec, N - 2, 2);
+    float *params = params_new(net), *d1 = mem_array(net_param_floats(net), 4),
+          *d2 = mem_array(net_param_floats(net), 4);
+    net_forward(net, params, &other.batch, other.ret_p);
+    net_backward(net, params, &other.batch, NULL);
+    net_forward(net, params, &s.batch, s.ret_p);
+    net_backward(net, params, &s.batch, d1);
+    float p[N];
+    memcpy(p, s.p[0], sizeof p);
+    net_forward(fresh, params, &s.batch, s.ret_p);
+    net_backward(fresh, params, &s.batch, d2);
+    cr_assert_arr_eq(p, s.p[0], sizeof p);
+    cr_assert_arr_eq(d1, d2, net_param_floats(net) * sizeof *d1);
+    for (uint32_t i = 0; i < 3; i++) {
+        size_t rows = i == 2 ? s.offsets[2][N] : N;
+        cr_assert_arr_eq(net_gradient(net, i), net_gradient(fresh, i), rows * 8 * sizeof(float));
+    }
+    net_free(net);
+    net_free(fresh);
+    free(params);
+    free(d1);
+    free(d2);
+}
+
+Test(net, absent_rows_and_empty_sequences_are_zeros)
+{
+    struct build b;
+    build_init(&b, N);
+    add_inputs(&b);
+    add_block(&b, "all", "concat", "user pooled", NULL, "");
+    add_head(&b, "click", "all", 1);
+    struct net *net = build_net(&b);
+    struct samples s;
+    samples_init(&s, &b.spec, 2, 3);
+    memset(s.lengths, 0, sizeof s.lengths);
+    s.ids[0][0] = s.ids[0][1] = UINT32_MAX;
+    float *params = params_new(net);
+    net_forward(net, params, &s.batch, s.ret_p);
+    const float bias = params[16], expected = 1 / (1 + expf(-bias));
+    cr_assert(s.p[0][0] == expected && s.p[0][1] == expected);
+    net_free(net);
+    free(params);
+}
+
+Test(net, a_batch_of_nothing)
+{
+    struct build b;
+    build_towers(&b, N);
+    struct net *net = build_net(&b);
+    struct samples s;
+    samples_init(&s, &b.spec, 0, 3);
+    float *params = params_new(net), *dparams = mem_array(net_param_floats(net), sizeof *dparams);
+    net_forward(net, params, &s.batch, s.ret_p);
+    net_backward(net, params, &s.batch, dparams);
+    for (size_t i = 0; i < net_param_floats(net); i++)
+        cr_assert_eq(dparams[i], 0);
+    net_free(net);
+    free(params);
+    free(dparams);
+}
+
+// p as it is written and as it is used in the gradient, far out on both sides.
+Test(net, extreme_logits_stay_finite)
+{
+    struct build b;
+    build_init(&b, N);
+    add_input(&b, "x", NET_INPUT_NUMBER, 0, 1);
+    add_input(&b, "id", NET_INPUT_ID, 0, 8);
+    add_block(&b, "both", "concat", "x id", NULL, "");
+    add_head(&b, "click", "both", 1);
+    struct net *net = build_net(&b);
+    struct samples s;
+    samples_init(&s, &b.spec, 4, 4);
+    float params[10] = {1};
+    const float x[4] = {1000, -1000, 1000, -1000}, y[4] = {0, 1, 1, 0};
+    memcpy(s.values[0], x, sizeof x);
+    memcpy(s.targets[0], y, sizeof y);
+    s.batch.weights = NULL;
+    cr_assert(fabs(loss_of(net, params, &s) - 2000) < 1e-3);
+    cr_assert(s.p[0][0] == 1 && s.p[0][1] == 0);
+    params[1] = 1;
+    net_backward(net, params, &s.batch, NULL);
+    const float *g = net_gradient(net, 1);
+    cr_assert(g[0] == 1 && g[8] == -1 && g[16] == 0 && g[24] == 0);
+    net_free(net);
+}
+
+Test(net, unused_parts_are_never_computed)
+{
+    struct build b;
+    build_init(&b, N);
+    add_inputs(&b);
+    add_block(&b, "unused", "mlp", "user item", DIMS(4), "");
+    add_block(&b, "used", "mlp", "item age", DIMS(4), "");
+    add_head(&b, "click", "used", 1);
+    struct net *net = build_net(&b);
+    struct samples s;
+    samples_init(&s, &b.spec, N, 5);
+    float *params = params_new(net), *dparams = mem_array(net_param_floats(net), sizeof *dparams);
+    net_forward(net, params, &s.batch, s.ret_p);
+    net_backward(net, params, &s.batch, dparams);
+    for (uint32_t i = 0; i < 4 * 16 + 4; i++)
+        cr_assert_eq(dparams[i], 0);
+    cr_assert_neq(dparams[4 * 16 + 4 + 4 * 9], 0);
+    for (uint32_t i = 0; i < N * 8; i++)
+        cr_assert_eq(net_gradient(net, 0)[i], 0);
+    net_free(net);
+    free(params);
+    free(dparams);
+}
+
+Test(net, adagrad_by_formula)
+{
+    enum { LEN = 37 };
+    struct rng rng = rng_of(6);
+    float p[LEN], a[LEN], g[LEN], p0[LEN], a0[LEN];
+    for (uint32_t i = 0; i < LEN; i++) {
+        p0[i] = p[i] = (float)rng_normal(&rng);
+        a0[i] = a[i] = i == 0 ? 0 : (float)rng_uniform(&rng);
+        g[i] = i == 0 ? 0 : (float)rng_normal(&rng);
+    }
+    net_adagrad(LEN, p, a, g, 0.1f);
+    cr_assert(p[0] == p0[0] && a[0] == 0);
+    for (uint32_t i = 1; i < LEN; i++) {
+        double accum = (double)a0[i] + (double)g[i] * (double)g[i];
+        cr_assert(fabs((double)a[i] - accum) < 1e-6 * accum);
+        cr_assert(fabs((double)p[i] - ((double)p0[i] - 0.1 * (double)g[i] / (sqrt(accum) + 1e-10))) < 1e-6);
+    }
+}
+
+// ---- random graphs
+// ------------------------------------------------------------------------------------------
+
+// Any block over any earlier names, the same one twice included; so values lie within concats that lie within
+// concats, are copied into others, and have gradients from several sides.
+static void build_random(struct build *b, struct rng *rng)
+{
+    const char *names[MAX_INPUTS + MAX_BLOCKS] = {"user", "item", "age", "pooled"};
+    static const char *const fresh[] = {"b0", "b1", "b2", "b3", "b4", "b5"};
+    uint32_t known = 4;
+    build_init(b, N);
+    add_inputs(b);
+    uint32_t blocks = 1 + (uint32_t)rng_below(rng, 6);
+    for (uint32_t i = 0; i < blocks; i++) {
+        char of[256] = "";
+        uint32_t n_of = 1 + (uint32_t)rng_below(rng, 4);
+        for (uint32_t j = 0; j < n_of; j++)
+            snprintf(of + strlen(of), sizeof of - strlen(of), "%s ", names[rng_below(rng, known)]);
+        const uint32_t *dims = rng_below(rng, 2) == 0 ? DIMS(5) : DIMS(7, 4);
+        if (rng_below(rng, 2) == 0)
+            add_block(b, fresh[i], "concat", of, NULL, "");
+        else
+            add_block(b, fresh[i], "mlp", of, dims, rng_below(rng, 4) == 0 ? "none" : "relu");
+        names[known++] = fresh[i];
+    }
+    add_head(b, "h0", fresh[blocks - 1], 1);
+    add_head(b, "h1", names[rng_below(rng, known)], 0.5f);
+    add_head(b, "h2", names[known - 1 - rng_below(rng, 2)], 2);
+}
+
+// The net by the naive twins of its layers.
+static void forward_naive(const struct net *net, const float *params, float *const *ret_z)
+{
+    for (uint32_t i = 0; i < net->n_layers; i++) {
+        const struct layer *l = &net->layers[i];
+        if (!l->out->live)
+            continue;
+        struct layer_context c = {l->out->rows, params + l->params, NULL, l->scratch};
+        l->kind->forward_naive(l, &c);
+    }
+    for (uint32_t h = 0; h < net->spec.n_heads; h++) {
+        const struct value *of = net->heads[h].of;
+        for (uint32_t i = 0; i < of->rows; i++) {
+            double z = (double)params[net->heads[h].bias];
+            for (uint32_t j = 0; j < of->dim; j++)
+                z += (double)of->x[i * of->stride + j] * (double)params[net->heads[h].weight + j];
+            ret_z[h][i] = (float)z;
+        }
+    }
+}
+
+Test(net, random_graphs_are_their_twins)
+{
+    struct rng rng = rng_of(11);
+    for (uint32_t turn = 0; turn < 300; turn++) {
+        struct build b;
+        build_random(&b, &rng);
+        struct net *net = build_net(&b);
+        struct samples s;
+        samples_init(&s, &b.spec, 1 + (uint32_t)rng_below(&rng, N), turn);
+        float *params = params_new(net), z[MAX_HEADS][N], *ret_z[MAX_HEADS] = {z[0], z[1], z[2], z[3]};
+        net_forward(net, params, &s.batch, s.ret_p);
+        forward_naive(net, params, ret_z);
+        for (uint32_t h = 0; h < b.spec.n_heads; h++)
+            for (uint32_t i = 0; i < s.batch.n; i++)
+                cr_assert(fabsf(s.p[h][i] - 1 / (1 + expf(-z[h][i]))) < 1e-5f, "graph %u", turn);
+        net_free(net);
+        free(params);
+    }
+}
+
+// As off_by in test_layers.c, of the whole loss.
+static double off_by(struct net *net, const float *params, struct samples *s, float *at, double gradient)
+{
+    const float x = *at;
+    const double here = loss_of(net, params, s);
+    double least = INFINITY;
+    for (float h = 0x1p-5f; h > 0x1p-12f && least > 1e-3; h /= 2) {
+        *at = x + h;
+        double up = (loss_of(net, params, s) - here) / (double)h;
+        *at = x - h;
+        double down = (here - loss_of(net, params, s)) / (double)h;
+        least = fmin(least, fabs((up + down) / 2 - gradient));
+        least = fmin(least, fmin(fabs(up - gradient), fabs(down - gradient)));
+    }
+    *at = x;
+    return least / fmax(1, fabs(gradient));
+}
+
+// Gradient of every vector of the two tables: of all inputs, by slot.
+static void table_gradients(const struct net *net, const struct samples *s, double ret[2][ROWS * STRIDE])
+{
+    memset(ret, 0, 2 * sizeof *ret);
+    for (uint32_t i = 0; i < 3; i++) {
+        const float *g = net_gradient(net, i);
+        size_t stride, n = i == 2 ? s->offsets[i][s->batch.n] : s->batch.n;
+        const float *rows = net_gradient_rows(net, i, &stride);
+        for (size_t j = 0; j < n; j++)
+            for (uint32_t d = 0; d < DIM; d++) {
+                cr_assert_eq(g[j * DIM + d], rows[j * stride + d]);
+                if (s->slots[i][j] != UINT32_MAX)
+                    ret[i > 0][s->slots[i][j] * STRIDE + d] += (double)g[j * DIM + d];
+            }
+    }
+}
+
+static void check_gradients(struct net *net, float *params, struct samples *s, uint32_t turn, struct rng *rng)
+{
+    static double tables[2][ROWS * STRIDE], frozen[2][ROWS * STRIDE];
+    float *dparams = mem_array(net_param_floats(net) + 1, sizeof *dparams);
+    net_forward(net, params, &s->batch, s->ret_p);
+    net_backward(net, params, &s->batch, dparams);
+    table_gradients(net, s, tables);
+    net_backward(net, params, &s->batch, NULL);
+    table_gradients(net, s, frozen);
+    cr_assert_arr_eq(tables, frozen, sizeof tables, "graph %u: frozen gradients differ", turn);
+    for (uint32_t i = 0; i < 25; i++) {
+        size_t at = rng_below(rng, net_param_floats(net));
+        double off = off_by(net, params, s, &params[at], (double)dparams[at]);
+        cr_assert(off < 2e-3, "graph %u: parameter %zu is off by %g", turn, at, off);
+        uint32_t table = i % 2, row = (uint32_t)rng_below(rng, ROWS), d = (uint32_t)rng_below(rng, DIM);
+        at = row * STRIDE + d;
+        off = off_by(net, params, s, &s->vectors[table][at], tables[table][at]);
+        cr_assert(off < 2e-3, "graph %u: table %u at %zu is off by %g", turn, table, at, off);
+    }
+    free(dparams);
+}
+
+Test(net, random_graphs_by_finite_differences)
+{
+    struct rng rng = rng_of(12);
+    for (uint32_t turn = 0; turn < 150; turn++) {
+        struct build b;
+        build_random(&b, &rng);
+        struct net *net = build_net(&b);
+        struct samples s;
+        samples_init(&s, &b.spec, N, turn);
+        float *params = params_new(net);
+        check_gradients(net, params, &s, turn, &rng);
+        net_free(net);
+        free(params);
+    }
+}
+
+// ---- PyTorch
+// ------------------------------------------------------------------------------------------------
+
+enum { RECORDS = 96 };
+
+struct golden {
+    char *bytes;
+    uint32_t n;
+    struct record {
+        char name[NET_NAME];
+        uint32_t count;
+        const void *values;
+    } records[RECORDS];
+};
+
+static void golden_read(struct golden *g, const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/golden/%s", TESTS_DIR, name);
+    FILE *f = fopen(path, "rb");
+    cr_assert_not_null(f, "%s", path);
+    *g = (struct golden){.bytes = mem_zalloc(1 << 18)};
+    size_t len = fread(g->bytes, 1, 1 << 18, f);
+    fclose(f);
+    struct rd rd = rd_of(g->bytes, len);
+    while (rd_left(&rd) > 0) {
+        cr_assert_lt(g->n, RECORDS);
+        struct record *r = &g->records[g->n++];
+        uint8_t name_len = rd_u8(&rd);
+        const uint8_t *text = rd_bytes(&rd, name_len);
+        cr_assert(text != NULL && name_len < NET_NAME);
+        memcpy(r->name, text, name_len);
+        rd_u8(&rd);
+        r->count = rd_u32(&rd);
+        const uint8_t *values = rd_bytes(&rd, r->count * sizeof(float));
+        cr_assert_not_null(values);
+        float *aligned = mem_array(r->count + 1, sizeof *aligned);
+        memcpy(aligned, values, r->count * sizeof *aligned);
+        r->values = aligned;
+    }
+}
+
+static void golden_done(struct golden *g)
+{
+    for (uint32_t i = 0; i < g->n; i++)
+        free((void *)(uintptr_t)g->records[i].values);
+    free(g->bytes);
+}
+
+static const void *golden_get(const struct golden *g, const char *prefix, const char *name)
+{
+    char full[2 * NET_NAME];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    for (uint32_t i = 0; i < g->n; i++)
+        if (strcmp(g->records[i].name, full) == 0)
+            return g->records[i].values;
+    cr_assert_fail("the golden file has no %s", full);
+    return NULL;
+}
+
+static void near_all(const float *got, const float *want, size_t n, const char *what)
+{
+    for (size_t i = 0; i < n; i++)
+        cr_assert(fabsf(got[i] - want[i]) <= 2e-5f * fmaxf(1, fabsf(want[i])),
+                  "%s at %zu: %g, PyTorch says %g", what, i, (double)got[i], (double)want[i]);
+}
+
+// All parameters of the net, in its order.
+static float *golden_params(const struct golden *g, const struct net *net, const char *prefix)
+{
+    float *params = mem_array(net_param_floats(net), sizeof *params);
+    for (uint32_t i = 0; i < net_param_count(net); i++) {
+        const struct net_param *p = net_param(net, i);
+        memcpy(params + p->offset, golden_get(g, prefix, p->name),
+               (size_t)p->rows * p->cols * sizeof *params);
+    }
+    return params;
+}
+
+static void golden_batch(const struct golden *g, struct samples *s)
+{
+    static const char *const inputs[] = {"user", "item", "clicks", "age", "ctr"};
+    for (uint32_t i = 0; i < 3; i++)
+        s->slots[i] = golden_get(g, "slots.", inputs[i]);
+    s->offsets[2] = golden_get(g, "offsets.", "clicks");
+    s->numbers[3] = golden_get(g, "", "age");
+    s->numbers[4] = golden_get(g, "", "ctr");
+    s->labels[0] = golden_get(g, "", "click");
+    s->labels[1] = golden_get(g, "", "like");
+    s->weights[0] = golden_get(g, "weights.", "click");
+    for (uint32_t t = 0; t < 2; t++)
+        s->tables[t] = (struct net_rows){golden_get(g, "table", t == 0 ? "0" : "1"), DIM};
+    s->batch = (struct net_batch){13, s->tables, s->slots, s->offsets, s->numbers, s->labels, s->weights};
+}
+
+static void check_golden(const struct build *b, const char *file)
+{
+    static const char *const inputs[] = {"user", "item", "clicks"};
+    struct golden g;
+    golden_read(&g, file);
+    struct net *net = build_net(b);
+    struct samples s = {0};
+    golden_batch(&g, &s);
+    float p[2][13], *ret_p[2] = {p[0], p[1]}, *params = golden_params(&g, net, "");
+    float *dparams = mem_array(net_param_floats(net), sizeof *dparams);
+    net_forward(net, params, &s.batch, ret_p);
+    near_all(p[0], golden_get(&g, "p.", "click"), 13, "p of click");
+    near_all(p[1], golden_get(&g, "p.", "like"), 13, "p of like");
+    cr_assert(fabs(net_loss(net, &s.batch) - (double)*(const float *)golden_get(&g, "", "loss")) < 1e-4);
+    for (uint32_t frozen = 0; frozen < 2; frozen++) {
+        net_backward(net, params, &s.batch, frozen ? NULL : dparams);
+        for (uint32_t i = 0; i < 3; i++)
+            near_all(net_gradient(net, i), golden_get(&g, "gradient.", inputs[i]),
+                     (i == 2 ? s.offsets[2][13] : 13) * (size_t)DIM, inputs[i]);
+    }
+    float *gradient = golden_params(&g, net, "gradient."), *after = golden_params(&g, net, "after.");
+    near_all(dparams, gradient, net_param_floats(net), "gradient of parameters");
+    for (size_t i = 0; i < net_param_floats(net); i++)
+        gradient[i] = 0.1f; // the accumulator
+    net_adagrad(net_param_floats(net), params, gradient, dparams, 0.05f);
+    near_all(params, after, net_param_floats(net), "parameters after a step");
+    net_free(net);
+    free(params);
+    free(dparams);
+    free(gradient);
+    free(after);
+    golden_done(&g);
+}
+
+Test(net, an_mlp_is_pytorchs)
+{
+    struct build b;
+    build_mlp(&b, 16);
+    check_golden(&b, "net_mlp.bin");
+}
+
+Test(net, towers_are_pytorchs)
+{
+    struct build b;
+    build_towers(&b, 13);
+    check_golden(&b, "net_towers.bin");
+}
