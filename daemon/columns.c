@@ -36,7 +36,7 @@ static bool config_block_named(const struct config *config, const char *name)
 
 static void net_mean_name(char *to, const char *feature)
 {
-    snprintf(to, NET_NAME, "%.58s.mean", feature);
+    snprintf(to, NET_NAME, "%.58s:mean", feature);
 }
 
 // The block that pools a sequence.

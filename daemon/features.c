@@ -263,7 +263,7 @@ static void reading_put_sequence(const struct reading *r, struct state *s, struc
         return;
     }
     if (at != UINT32_MAX) {
-        state_sequence_put(s, user, r->measure, r->last, to, at + (uint32_t)to->len);
+        state_sequence_put(s, user, r->measure, r->last, to, at);
         return;
     }
     struct sequence_entry *entries = mem_array(r->last, sizeof *entries);

@@ -96,6 +96,7 @@ int model_new(const struct model_options *options, struct model **ret_model, uin
         return -1;
     }
     model_tables_new(m, options);
+    m->spare = mem_array(options->n_tables, sizeof(struct overlay *));
     model_params_new(m);
     m->frozen = model_frozen_at(m, 0, false);
     *ret_model = m;
@@ -109,6 +110,9 @@ void model_free(struct model *m)
     assert(m->magic == MODEL_MAGIC);
     for (uint32_t t = 0; m->tables != NULL && t < m->options.n_tables; t++)
         table_free(m->tables[t]);
+    for (uint32_t t = 0; m->spare != NULL && t < m->options.n_tables; t++)
+        overlay_free(m->spare[t]);
+    free(m->spare);
     runner_done(&m->serve, m->n_inputs);
     runner_done(&m->train, m->n_inputs);
     free(m->tables);
@@ -116,6 +120,23 @@ void model_free(struct model *m)
     free(m->params);
     free(m->accum);
     free(m);
+}
+
+struct overlay *model_overlay_take(struct model *m, uint32_t table)
+{
+    struct overlay *overlay = m->spare[table];
+    m->spare[table] = NULL;
+    return overlay != NULL ? overlay : overlay_new(m->tables[table]);
+}
+
+void model_overlay_give(struct model *m, uint32_t table, struct overlay *overlay)
+{
+    if (m->spare[table] != NULL) {
+        overlay_free(overlay);
+        return;
+    }
+    overlay_clear(overlay);
+    m->spare[table] = overlay;
 }
 
 struct net *model_net(struct model *m)

@@ -28,6 +28,7 @@ struct model {
     uint32_t n_inputs, n_heads, batch;
     struct net_input *inputs;
     struct table **tables;
+    struct overlay **spare; // by table: an empty overlay for the next update, or NULL
     struct runner serve, train;
     size_t n_params; // floats
     float *params;
@@ -69,6 +70,9 @@ void runner_cut(struct model *m, struct runner *r, const struct model_samples *s
                 uint32_t n);
 // Slots and vectors of the batch that was cut, from the tables as they are served.
 void runner_find(struct model *m, struct runner *r);
+// An empty overlay: mapping one anew for each update would cost more than a small update.
+struct overlay *model_overlay_take(struct model *m, uint32_t table);
+void model_overlay_give(struct model *m, uint32_t table, struct overlay *overlay);
 bool model_input_has_ids(const struct model *m, uint32_t input);
 // Whether the dense layers are frozen once `trained` samples have been trained on, given that they were
 // before.

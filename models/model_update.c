@@ -43,7 +43,7 @@ struct model_update *model_update_new(struct model *m)
     u->overlays = mem_array(m->options.n_tables, sizeof(struct overlay *));
     u->figures = mem_array(m->options.n_tables, sizeof *u->figures);
     for (uint32_t t = 0; t < m->options.n_tables; t++)
-        u->overlays[t] = overlay_new(m->tables[t]);
+        u->overlays[t] = model_overlay_take(m, t);
     u->window = mem_array(m->n_heads, sizeof *u->window);
     u->p = mem_array(m->n_heads, sizeof *u->p);
     for (uint32_t h = 0; h < m->n_heads; h++) {
@@ -61,7 +61,7 @@ void model_update_free(struct model_update *u)
         return;
     assert(u->magic == UPDATE_MAGIC);
     for (uint32_t t = 0; t < u->m->options.n_tables; t++)
-        overlay_free(u->overlays[t]);
+        model_overlay_give(u->m, t, u->overlays[t]);
     for (uint32_t h = 0; h < u->m->n_heads; h++) {
         metrics_done(&u->window[h]);
         free(u->p[h]);

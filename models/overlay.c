@@ -29,7 +29,7 @@
 
 #pragma GCC optimize("O3")
 
-enum { OVERLAY_MAGIC = 0x0e71a101, OVERLAY_BITS = 18, LANES = 8 };
+enum { OVERLAY_MAGIC = 0x0e71a101, OVERLAY_BITS = 12, OVERLAY_KEEP = 64 << 20, LANES = 8 };
 
 struct trace {
     uint32_t base;
@@ -112,8 +112,13 @@ void overlay_free(struct overlay *o)
 void overlay_clear(struct overlay *o)
 {
     assert(o->magic == OVERLAY_MAGIC);
-    overlay_unmap(o);
-    overlay_map(o);
+    size_t touched = (size_t)o->slab.count * o->slab.stride;
+    if (touched > OVERLAY_KEEP) { // give the memory back
+        overlay_unmap(o);
+        overlay_map(o);
+    } else {
+        memset(o->slab.slots, 0, index_bytes(&o->slab));
+    }
     o->slab.count = 0;
     o->full = 0;
     o->created = 0;

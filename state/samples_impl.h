@@ -28,6 +28,8 @@ struct log_value {
     uint64_t first; // seq
     uint32_t n;
     struct buf bytes;
+    uint64_t read_seq; // where the last read ended, 0: at the first; reading on costs no search
+    size_t read_at;    // its byte
 };
 
 struct log_part {

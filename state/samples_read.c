@@ -210,11 +210,13 @@ static int durable_read(struct samples *l, uint64_t seq, uint64_t end, struct sa
 // ---- values in memory
 // ------------------------------------------------------------------------------------------
 
-static void value_read(const struct log_value *v, uint64_t commit, uint64_t seq, uint64_t end,
-                       struct sample *to)
+static void value_read(struct log_value *v, uint64_t commit, uint64_t seq, uint64_t end, struct sample *to)
 {
-    struct rd from = rd_of(v->bytes.data, v->bytes.len);
-    for (uint64_t at = v->first; at < end && at < v->first + v->n; at++) {
+    bool on = v->read_seq > v->first && v->read_seq <= seq;
+    uint64_t at = on ? v->read_seq : v->first;
+    size_t skip = on ? v->read_at : 0;
+    struct rd from = rd_of(v->bytes.data + skip, v->bytes.len - skip);
+    for (; at < end && at < v->first + v->n; at++) {
         struct sample s;
         record_get(&from, commit, &s);
         assert(!from.bad);
@@ -222,6 +224,8 @@ static void value_read(const struct log_value *v, uint64_t commit, uint64_t seq,
         if (at >= seq)
             to[at - seq] = s;
     }
+    v->read_seq = at;
+    v->read_at = (size_t)(from.p - v->bytes.data);
 }
 
 // to[0] is the sample `seq`.

@@ -6,6 +6,7 @@
 #   kafka.sh stop DIR         stop as an operator would
 #   kafka.sh kill9 DIR        stop as a power cut would
 #   kafka.sh restart DIR      start again on the data and the port of DIR
+#   kafka.sh fetch            only get the jars
 #
 # The controller listens on PORT+1. DIR holds server.properties, data/, broker.log, pid and port. The jars are
 # kept in ${FRESHET_CACHE:-$HOME/.cache/freshet}/kafka. Needs bash, java 17 (default-jre-headless) and maven.
@@ -158,8 +159,9 @@ case "$#:${1:-}" in
 2:stop) stop "$2" ;;
 2:kill9) kill9 "$2" ;;
 2:restart) restart "$2" ;;
+1:fetch) fetch ;;
 *)
-    echo "usage: kafka.sh start DIR PORT | stop DIR | kill9 DIR | restart DIR" >&2
+    echo "usage: kafka.sh start DIR PORT | stop DIR | kill9 DIR | restart DIR | fetch" >&2
     exit 2
     ;;
 esac
