@@ -112,15 +112,15 @@ static const struct cli_command command_simulate = {
     .summary = "events with a known, drifting truth",
     .run = simulate_command,
     .options = {{"events", "N", "impressions to draw (default 100000; 0: endless)"},
-                {"users", "N", "default 2000"},
-                {"items", "N", "alive at once, default 1000"},
+                {"users", "N", "default 1000"},
+                {"items", "N", "alive at once, default 300"},
                 {"seed", "N", "default 1"},
                 {"rate", "N", "impressions a second of event time (default 50)"},
                 {"live", NULL, "timestamps are now, paced by the clock"},
                 {"start", "TS", "first timestamp (default 2026-01-01T00:00:00Z)"},
                 {"speed", "X",
                  "with --kafka: event time runs X times as fast as the clock (default: as fast as it goes)"},
-                {"drift", "X", "how fast tastes turn, per hour (default 0.15)"},
+                {"drift", "X", "how fast tastes turn, radians an hour (default 0.5)"},
                 {"truth", "FILE", "true click probability of every impression, JSONL"},
                 {"kafka", NULL, "produce to the event topic instead of stdout"}}};
 

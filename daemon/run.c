@@ -544,6 +544,7 @@ int daemon_run(struct daemon *d)
     sd_notify(0, "READY=1");
     ev_run(d->loop, 0);
     daemon_finish(d);
+    d->last_counts = d->engine->ingest->counts;
     daemon_close(d);
     return d->exit_code;
 }

@@ -82,6 +82,7 @@ struct daemon {
     int64_t began_ms;
     uint64_t progress, progress_fed; // for the watchdog
     struct daemon_figures figures;
+    struct ingest_counts last_counts; // as they were when the daemon ended
     void (*on_update)(void *context, const struct daemon_update *update); // for the demo
     void *on_update_context;
 };

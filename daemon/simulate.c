@@ -126,10 +126,10 @@ static bool simulation_options(struct simulation *s, struct simulator_options *o
     double items;
     double seed;
     if (!simulation_number(s->cli, "events", 100000, 0, 1e15, &events) ||
-        !simulation_number(s->cli, "users", 2000, 1, 1e8, &users) ||
-        !simulation_number(s->cli, "items", 1000, 1, 1e8, &items) ||
+        !simulation_number(s->cli, "users", SIMULATOR_USERS, 1, 1e8, &users) ||
+        !simulation_number(s->cli, "items", SIMULATOR_ITEMS, 1, 1e8, &items) ||
         !simulation_number(s->cli, "seed", 1, 0, 1e15, &seed) ||
-        !simulation_number(s->cli, "rate", 50, 1e-3, 1e7, &o->rate) ||
+        !simulation_number(s->cli, "rate", SIMULATOR_RATE, 1e-3, 1e7, &o->rate) ||
         !simulation_number(s->cli, "drift", SIMULATOR_DRIFT, 0, 1000, &o->drift) ||
         !simulation_number(s->cli, "speed", 0, 1e-3, 1e9, &s->speed))
         return false;

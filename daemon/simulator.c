@@ -11,10 +11,10 @@
 #include "base/mem.h"
 
 static const double BIAS = -1.7;
-static const double USER_SPREAD = 0.5;
-static const double QUALITY_SPREAD = 0.6;
+static const double USER_SPREAD = 0.8;
+static const double QUALITY_SPREAD = 0.7;
 static const double QUALITY_SWING = 1.0;
-static const double TASTE = 0.8;
+static const double TASTE = 0.45;
 static const double HOUR_MS = 3600000.0;
 static const double TURN = 6.283185307179586;
 

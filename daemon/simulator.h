@@ -15,8 +15,9 @@
 #include "base/rng.h"
 #include "base/str.h"
 
-#define SIMULATOR_DRIFT 0.5   // default drift
-#define SIMULATOR_LIFE_H 24.0 // default mean life of an item
+enum { SIMULATOR_USERS = 1000, SIMULATOR_ITEMS = 300, SIMULATOR_RATE = 50 }; // defaults
+#define SIMULATOR_DRIFT 0.5                                                  // default drift
+#define SIMULATOR_LIFE_H 24.0                                                // default mean life of an item
 
 enum { SIMULATOR_SLATE = 4 }; // items of one request
 

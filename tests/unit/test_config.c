@@ -104,7 +104,7 @@ Test(config, default_scalars)
     cr_expect_eq(c->join.labels, 0x1feu);
     cr_expect(c->update.every_ms == 300000 && c->update.bootstrap_samples == 100000 &&
               c->update.batch == 512);
-    cr_expect(c->update.epochs == 1 && c->update.dense_lr == 0.02 && c->update.enabled);
+    cr_expect(c->update.epochs == 1 && c->update.dense_lr == 0.05 && c->update.enabled);
     cr_expect_not(c->update.stop_after_bootstrap);
     cr_expect_str_eq(c->publish.topic, "freshet-deltas");
     cr_expect(c->publish.digest_every == 12 && c->publish.enabled);
@@ -133,7 +133,7 @@ Test(config, default_windows_sequences_tables)
     for (int i = 0; i < 2; i++) {
         const struct config_table *t = table(c, i == 0 ? "users" : "items");
         cr_expect(t->dim == 16 && t->rows == 1000000 && t->admit == 1 && t->expire_ms == 30 * DAY);
-        cr_expect(t->lr == 0.05 && t->init == 0.05);
+        cr_expect(t->lr == 0.1 && t->init == 0.05);
     }
     cr_expect(table(c, "hour")->dim == 8 && table(c, "hour")->rows == 24);
     config_free(c);

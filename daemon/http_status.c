@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// GET /v1/status: all that an operator asks first, in one document.
+#include <string.h>
+
+#include "daemon/http_impl.h"
+
+static void member_int(struct json *j, const char *key, int64_t v)
+{
+    json_key(j, key);
+    json_int(j, v);
+}
+
+static void member_uint(struct json *j, const char *key, uint64_t v)
+{
+    json_key(j, key);
+    json_uint(j, v);
+}
+
+static void member_string(struct json *j, const char *key, const char *v)
+{
+    json_key(j, key);
+    json_string(j, v);
+}
+
+static void status_health(const struct daemon *d, struct json *j)
+{
+    const char *why;
+    member_string(j, "freshet", FRESHET_VERSION);
+    member_int(j, "uptime_ms", clock_now_ms(&d->clock) - d->began_ms);
+    json_key(j, "ready");
+    json_bool(j, daemon_ready(d, &why));
+    member_string(j, "waits_for", why);
+    member_string(j, "problem", d->problem.code != ERR_NONE ? d->problem.message : NULL);
+    json_key(j, "lag");
+    if (daemon_lag(d) >= 0)
+        json_int(j, daemon_lag(d));
+    else
+        json_null(j);
+}
+
+static void status_metrics(const struct http *h, struct json *j)
+{
+    const struct config *c = h->d->config;
+    json_key(j, "metrics");
+    json_object(j);
+    for (uint32_t i = 0; i < c->model.n_heads; i++) {
+        json_key(j, c->model.heads[i].name);
+        metrics_values_json(&h->cache.all[i], j);
+        json_key(j, "after_bootstrap");
+        metrics_values_json(&h->cache.after_bootstrap[i], j);
+        json_end(j);
+        json_end(j);
+    }
+    json_end(j);
+}
+
+static void status_update(const struct config *c, const struct daemon_update *u, struct json *j)
+{
+    const struct update_result *r = &u->result;
+    json_object(j);
+    member_uint(j, "version", r->version);
+    member_int(j, "boundary", r->boundary_ms);
+    member_int(j, "applied", u->wall_ms);
+    member_int(j, "duration_ms", u->duration_us / 1000);
+    member_int(j, "servable_ms", u->servable_ms);
+    member_uint(j, "samples", r->samples);
+    member_uint(j, "rows", r->rows);
+    member_uint(j, "tombstones", r->tombstones);
+    member_string(j, "brake", r->brake != BRAKE_NONE ? update_brake_name(r->brake) : NULL);
+    json_key(j, "frozen");
+    json_bool(j, r->frozen);
+    json_key(j, "heads");
+    json_object(j);
+    for (uint32_t i = 0; i < r->n_heads; i++) {
+        json_key(j, c->model.heads[i].name);
+        metrics_values_json(&r->window[i], j);
+        json_end(j);
+    }
+    json_end(j);
+    json_end(j);
+}
+
+// Newest first.
+static void status_updates(const struct daemon *d, struct json *j)
+{
+    const struct daemon_figures *f = &d->figures;
+    json_key(j, "updates_newest");
+    json_array(j);
+    for (uint64_t i = 0; i < f->n_updates && i < DAEMON_UPDATES_SHOWN; i++)
+        status_update(d->config, &f->updates[(f->n_updates - 1 - i) % DAEMON_UPDATES_SHOWN], j);
+    json_end(j);
+}
+
+static void status_tables(const struct daemon *d, struct json *j)
+{
+    struct model *model = updater_model(d->engine->updater);
+    json_key(j, "tables");
+    json_object(j);
+    for (uint32_t t = 0; t < model_table_count(model); t++) {
+        const struct table *table = model_table(model, t);
+        json_key(j, table_options(table)->name);
+        json_object(j);
+        member_uint(j, "dim", table_options(table)->dim);
+        member_uint(j, "rows", table_count(table));
+        member_uint(j, "admitted", table_admitted_count(table));
+        member_uint(j, "capacity", table_options(table)->rows);
+        member_uint(j, "bytes", table_bytes(table));
+        json_end(j);
+    }
+    json_end(j);
+}
+
+static void status_state(const struct daemon *d, struct json *j)
+{
+    struct state_figures f;
+    state_figures(d->engine->state, &f);
+    const struct {
+        const char *key;
+        uint64_t v;
+    } members[] = {{"users_cached", f.users_cached},
+                   {"items_cached", f.items_cached},
+                   {"cache_bytes", f.cache_bytes},
+                   {"cache_hits", f.cache_hits},
+                   {"cache_misses", f.cache_misses},
+                   {"evictions", f.evictions},
+                   {"commits", f.commits},
+                   {"commit_us_last", f.commit_us_last},
+                   {"commit_us_max", f.commit_us_max},
+                   {"disk_bytes", f.disk_bytes},
+                   {"disk_written_bytes", f.disk_written_bytes},
+                   {"files", f.files},
+                   {"dedupe_ids", f.dedupe_ids},
+                   {"dedupe_bytes", f.dedupe_bytes},
+                   {"joiner_bytes", f.joiner_bytes},
+                   {"body_bytes", f.body_bytes}};
+    json_key(j, "state");
+    json_object(j);
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        member_uint(j, members[i].key, members[i].v);
+    member_uint(j, "commit_failures", d->figures.commit_failures);
+    json_end(j);
+}
+
+static void status_publish(const struct daemon *d, struct json *j)
+{
+    const struct state *s = d->engine->state;
+    json_key(j, "publish");
+    json_object(j);
+    member_string(j, "topic", d->config->publish.enabled ? d->config->publish.topic : NULL);
+    member_uint(j, "published", d->figures.published);
+    member_uint(j, "waiting", state_outbox_end(s) - state_outbox_begin(s));
+    json_key(j, "last");
+    if (d->figures.publish_ms > 0)
+        json_int(j, d->figures.publish_ms);
+    else
+        json_null(j);
+    json_end(j);
+}
+
+void http_status_json(struct http *h, struct json *j)
+{
+    struct daemon *d = h->d;
+    prometheus_cache_fill(d, &h->cache);
+    json_object(j);
+    status_health(d, j);
+    engine_counts_json(d->engine, j);
+    status_metrics(h, j);
+    status_updates(d, j);
+    status_tables(d, j);
+    status_state(d, j);
+    status_publish(d, j);
+    json_key(j, "offsets");
+    engine_offsets_json(d->engine, j);
+    json_end(j);
+}
