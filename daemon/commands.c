@@ -114,6 +114,7 @@ static const struct cli_command command_simulate = {
     .options = {{"events", "N", "impressions to draw (default 100000; 0: endless)"},
                 {"users", "N", "default 1000"},
                 {"items", "N", "alive at once, default 300"},
+                {"slate", "N", "items of a request, 1 to 4 (default 4)"},
                 {"seed", "N", "default 1"},
                 {"rate", "N", "impressions a second of event time (default 50)"},
                 {"live", NULL, "timestamps are now, paced by the clock"},

@@ -174,7 +174,7 @@ const struct config_key config_keys[] = {
      .text = "Where it lies; systemd gives $STATE_DIRECTORY."},
     {"state.commit_every", CONFIG_DURATION, AT(state.commit_every_ms), 1, HOUR, "1s",
      .text = "Time between commits, live."},
-    {"state.commit_events", CONFIG_COUNT, AT(state.commit_events), 1, 1e9, "200k",
+    {"state.commit_events", CONFIG_COUNT, AT(state.commit_events), 1, 1e9, "500k",
      .text = "Events between commits at most, while catching up."},
     {"state.cache", CONFIG_SIZE, AT(state.cache_bytes), MIB, TIB, "1GiB",
      .text = "Memory of users and items."},

@@ -192,6 +192,7 @@ static int demo_open(struct demo *d, struct err *err)
     d->terminal = isatty(1) != 0 && getenv("NO_COLOR") == NULL;
     struct simulator_options options = {.users = SIMULATOR_USERS,
                                         .items = SIMULATOR_ITEMS,
+                                        .slate = SIMULATOR_SLATE,
                                         .seed = seed != NULL ? strtoull(seed, NULL, 10) : DEMO_SEED,
                                         .start_ms = DEMO_START_MS,
                                         .rate = SIMULATOR_RATE,

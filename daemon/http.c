@@ -18,7 +18,8 @@
 #include "base/mem.h"
 #include "daemon/http_impl.h"
 
-// ---- one request --------------------------------------------------------------------------------------------
+// ---- one request
+// --------------------------------------------------------------------------------------------
 
 static struct http_request *request_new(struct http *h, struct MHD_Connection *connection, const char *method,
                                         const char *path)
@@ -159,7 +160,8 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *context, const ch
     log_debug("http", "message=%s", log_quote(text));
 }
 
-// ---- libev --------------------------------------------------------------------------------------------------
+// ---- libev
+// --------------------------------------------------------------------------------------------------
 
 static void on_io(struct ev_loop *loop, ev_io *w, int events)
 {
@@ -203,7 +205,8 @@ static int http_watch(struct http *h, struct err *err)
     return 0;
 }
 
-// ---- listening ----------------------------------------------------------------------------------------------
+// ---- listening
+// ----------------------------------------------------------------------------------------------
 
 static int listen_fail(const struct config *c, struct err *err)
 {
@@ -211,9 +214,12 @@ static int listen_fail(const struct config *c, struct err *err)
         return err_set(err, ERR_UNAVAILABLE,
                        "http.listen: %s:%u is in use, perhaps by another freshet; choose another with "
                        "--set http.listen=%s:%u, or :0 for any free port",
-                       c->http.host, c->http.port, c->http.host, c->http.port == UINT16_MAX ? 0 : c->http.port + 1U);
-    return err_set(err, ERR_UNAVAILABLE, "http.listen: cannot listen on %s:%u: %s; choose another with --set "
-                   "http.listen=127.0.0.1:7878", c->http.host, c->http.port, strerror(errno));
+                       c->http.host, c->http.port, c->http.host,
+                       c->http.port == UINT16_MAX ? 0 : c->http.port + 1U);
+    return err_set(err, ERR_UNAVAILABLE,
+                   "http.listen: cannot listen on %s:%u: %s; choose another with --set "
+                   "http.listen=127.0.0.1:7878",
+                   c->http.host, c->http.port, strerror(errno));
 }
 
 static int listen_on(const struct addrinfo *a)
@@ -261,15 +267,16 @@ static int http_start(struct http *h, struct err *err)
     const struct config *c = h->d->config;
     unsigned connections = c->http.connections;
     unsigned per_ip = connections > 8 ? connections - connections / 4 : connections;
-    h->mhd = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, h->listener, MHD_OPTION_CONNECTION_LIMIT, connections,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_ip, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HTTP_CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_TIMEOUT_S,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
-        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_END);
+    h->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, h,
+                              MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, h->listener,
+                              MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+                              per_ip, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES,
+                              MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_TIMEOUT_S,
+                              MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
+                              MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_END);
     if (h->mhd == NULL)
-        return err_set(err, ERR_UNAVAILABLE, "libmicrohttpd did not start on %s:%u", c->http.host, c->http.port);
+        return err_set(err, ERR_UNAVAILABLE, "libmicrohttpd did not start on %s:%u", c->http.host,
+                       c->http.port);
     h->listener = -1; // libmicrohttpd's now
     return 0;
 }

@@ -60,7 +60,8 @@ static bool host_is(const char *host, const char *name)
     if (strncasecmp(host, name, n) != 0)
         return false;
     const char *rest = host + n;
-    return *rest == '\0' || (*rest == ':' && rest[1] != '\0' && rest[1 + strspn(rest + 1, "0123456789")] == '\0');
+    return *rest == '\0' ||
+           (*rest == ':' && rest[1] != '\0' && rest[1 + strspn(rest + 1, "0123456789")] == '\0');
 }
 
 bool http_guard_host(struct http_request *r)
@@ -98,7 +99,8 @@ bool http_guard_token(struct http_request *r)
         MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
     if (given != NULL && strncasecmp(given, "Bearer ", 7) == 0 && token_equal(given + 7, token))
         return true;
-    http_problem(r, MHD_HTTP_UNAUTHORIZED, "%s; the config's http.token is asked for as Authorization: Bearer",
+    http_problem(r, MHD_HTTP_UNAUTHORIZED,
+                 "%s; the config's http.token is asked for as Authorization: Bearer",
                  given == NULL ? "there is no Authorization header" : "the token is not the right one");
     return false;
 }

@@ -9,7 +9,8 @@
 #include "daemon/score_body.h"
 #include "daemon/views.h"
 
-// ---- answers ------------------------------------------------------------------------------------------------
+// ---- answers
+// ------------------------------------------------------------------------------------------------
 
 static struct str request_id(const struct http_request *r, int i)
 {
@@ -67,12 +68,13 @@ static bool request_at(struct http_request *r, int64_t *ret_at)
     good = good && view_time((const char *)text.data, ret_at) == 0;
     buf_done(&text);
     if (!good)
-        http_problem(r, MHD_HTTP_BAD_REQUEST, "at=%.64s: ms, s or RFC 3339 is expected (a + is written %%2B)", raw);
+        http_problem(r, MHD_HTTP_BAD_REQUEST, "at=%.64s: ms, s or RFC 3339 is expected (a + is written %%2B)",
+                     raw);
     return good;
 }
 
-static void answer_entity(struct http_request *r, int (*view)(struct engine *, struct str, int64_t, struct json *,
-                                                              struct err *))
+static void answer_entity(struct http_request *r,
+                          int (*view)(struct engine *, struct str, int64_t, struct json *, struct err *))
 {
     int64_t at;
     struct err err = {0};
@@ -146,7 +148,8 @@ const struct http_route http_routes[] = {{"GET", "/healthz", true, answer_health
                                          {"POST", "/v1/reload", false, answer_reload},
                                          {0}};
 
-// ---- finding ------------------------------------------------------------------------------------------------
+// ---- finding
+// ------------------------------------------------------------------------------------------------
 
 static int hex(char c)
 {

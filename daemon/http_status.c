@@ -84,7 +84,7 @@ static void status_update(const struct config *c, const struct daemon_update *u,
 static void status_updates(const struct daemon *d, struct json *j)
 {
     const struct daemon_figures *f = &d->figures;
-    json_key(j, "updates_newest");
+    json_key(j, "newest_updates");
     json_array(j);
     for (uint64_t i = 0; i < f->n_updates && i < DAEMON_UPDATES_SHOWN; i++)
         status_update(d->config, &f->updates[(f->n_updates - 1 - i) % DAEMON_UPDATES_SHOWN], j);

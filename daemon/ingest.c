@@ -234,6 +234,15 @@ int ingest_event(struct ingest *in, uint32_t part, const struct event *e, struct
     return 0;
 }
 
+void ingest_prefetch(const struct ingest *in, uint32_t part, const struct event *e)
+{
+    if (e->kind != EVENT_ACTION)
+        return;
+    state_prefetch(in->state, ENTITY_USER, (uint16_t)in->parts[part].partition, e->user);
+    for (uint32_t i = 0; i < e->n_items; i++)
+        state_prefetch(in->state, ENTITY_ITEM, 0, e->items[i].id);
+}
+
 // ---- parts and progress
 // ----------------------------------------------------------------------------------------
 

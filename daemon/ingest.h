@@ -74,6 +74,9 @@ uint32_t ingest_part(struct ingest *in, const char *topic, int32_t partition, en
 
 // One event; `part` is the ingest's number of the part. Fails only when the state cannot be read.
 int ingest_event(struct ingest *in, uint32_t part, const struct event *e, struct err *err);
+// Starts fetching what ingest_event will touch: called INGEST_AHEAD events before it.
+enum { INGEST_AHEAD = 8 };
+void ingest_prefetch(const struct ingest *in, uint32_t part, const struct event *e);
 // The end of time: everything leaves, the last window ends.
 void ingest_flush(struct ingest *in);
 // The oldest waiting mark is trained (or skipped).

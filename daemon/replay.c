@@ -129,6 +129,9 @@ static int replay_events(struct replay *r, struct err *err)
         if (source_poll(r->source, REPLAY_POLL, &events, &n, err) != 0)
             return -1;
         for (uint32_t i = 0; i < n; i++) {
+            if (i + INGEST_AHEAD < n)
+                ingest_prefetch(r->engine->ingest, r->part_of[events[i + INGEST_AHEAD]->part],
+                                events[i + INGEST_AHEAD]);
             if (ingest_event(r->engine->ingest, r->part_of[events[i]->part], events[i], err) != 0)
                 return -1;
             if (r->engine->ingest->n_marks > 0 && replay_train(r, err) != 0)

@@ -19,6 +19,7 @@ enum {
     SLICE_EVENTS = 512, // handed out at a time
     SLICE_US = 4000,    // a slice ends after so long
     PARTITIONS_TIMEOUT_MS = 2000,
+    COMMIT_BEHIND_US = 5000000, // catching up: a commit after so long at the latest
 };
 static const double HOUSEKEEPING_S = 1.0;
 
@@ -168,7 +169,11 @@ static void on_commit_timer(struct ev_loop *loop, ev_timer *w, int events)
     (void)loop;
     (void)events;
     struct daemon *d = w->data;
-    if (d->engine->dirty_events > 0 || d->want_commit)
+    // Catching up, commits are counted in events: the larger they are, the more changes of one key become one
+    // put.
+    int64_t since = clock_mono_us(&d->clock) - d->commit_began_us;
+    bool behind = d->source != NULL && !source_caught_up(d->source) && since < COMMIT_BEHIND_US;
+    if (d->want_commit || (d->engine->dirty_events > 0 && !behind))
         daemon_commit(d);
 }
 
@@ -240,11 +245,16 @@ static bool daemon_slice(struct daemon *d)
             daemon_fatal(d, &err);
             return false;
         }
-        for (uint32_t i = 0; i < n; i++)
+        for (uint32_t i = 0; i < n; i++) {
+            if (i + INGEST_AHEAD < n) {
+                const struct event *ahead = events[i + INGEST_AHEAD];
+                ingest_prefetch(d->engine->ingest, d->part_of[ahead->part], ahead);
+            }
             if (ingest_event(d->engine->ingest, d->part_of[events[i]->part], events[i], &err) != 0) {
                 daemon_fatal(d, &err);
                 return false;
             }
+        }
         d->engine->dirty_events += n;
         d->progress += n;
         if (d->engine->ingest->n_marks > 0 && trainer_state(d->trainer) == TRAINER_IDLE)

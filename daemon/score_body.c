@@ -9,7 +9,8 @@ static struct str body_text(struct arena *arena, const char *s, size_t n)
     return arena_str(arena, (struct str){s, (uint32_t)n});
 }
 
-static int body_id(const json_t *v, const char *what, struct arena *arena, struct str *ret_id, struct err *err)
+static int body_id(const json_t *v, const char *what, struct arena *arena, struct str *ret_id,
+                   struct err *err)
 {
     char number[24];
     size_t n = 0;
@@ -77,11 +78,10 @@ static int body_context(json_t *context, struct arena *arena, struct score_body 
     if (context == NULL || json_is_null(context))
         return 0;
     if (!json_is_object(context) || json_object_size(context) > SCORE_CONTEXT_MAX)
-        return err_set(err, ERR_INVALID, "context must be a flat object of at most %d fields", SCORE_CONTEXT_MAX);
+        return err_set(err, ERR_INVALID, "context must be a flat object of at most %d fields",
+                       SCORE_CONTEXT_MAX);
     b->context = ARENA_ARRAY(arena, struct event_field, json_object_size(context) + 1);
-    json_object_foreach(context, name, v)
-        if (body_field(name, v, arena, b, err) != 0)
-            return -1;
+    json_object_foreach(context, name, v) if (body_field(name, v, arena, b, err) != 0) return -1;
     return 0;
 }
 
@@ -108,10 +108,12 @@ static int body_fields(json_t *root, uint32_t max_items, struct arena *arena, st
     json_t *v;
     if (!json_is_object(root))
         return err_set(err, ERR_INVALID, "the body must be an object: {\"user_id\": ..., \"items\": [...]}");
-    json_object_foreach(root, name, v)
-        if (strcmp(name, "user_id") != 0 && strcmp(name, "items") != 0 && strcmp(name, "timestamp") != 0 &&
-            strcmp(name, "context") != 0)
-            return err_set(err, ERR_INVALID, "\"%.64s\" is none of user_id, items, timestamp, context", name);
+    json_object_foreach(
+        root, name,
+        v) if (strcmp(name, "user_id") != 0 && strcmp(name, "items") != 0 && strcmp(name, "timestamp") != 0 &&
+               strcmp(name, "context") !=
+                   0) return err_set(err, ERR_INVALID,
+                                     "\"%.64s\" is none of user_id, items, timestamp, context", name);
     if (body_id(json_object_get(root, "user_id"), "user_id", arena, &b->user, err) != 0)
         return -1;
     if (body_items(json_object_get(root, "items"), max_items, arena, b, err) != 0)
@@ -124,7 +126,8 @@ static int body_fields(json_t *root, uint32_t max_items, struct arena *arena, st
 static json_t *body_load(struct str text, struct err *err)
 {
     json_error_t wrong;
-    json_t *root = json_loadb(text.s != NULL ? text.s : "", text.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &wrong);
+    json_t *root =
+        json_loadb(text.s != NULL ? text.s : "", text.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &wrong);
     if (root == NULL)
         err_set(err, ERR_INVALID, "bad JSON at line %d, column %d: %s", wrong.line, wrong.column, wrong.text);
     return root;

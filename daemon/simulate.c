@@ -125,15 +125,18 @@ static bool simulation_options(struct simulation *s, struct simulator_options *o
     double users;
     double items;
     double seed;
+    double slate;
     if (!simulation_number(s->cli, "events", 100000, 0, 1e15, &events) ||
         !simulation_number(s->cli, "users", SIMULATOR_USERS, 1, 1e8, &users) ||
         !simulation_number(s->cli, "items", SIMULATOR_ITEMS, 1, 1e8, &items) ||
         !simulation_number(s->cli, "seed", 1, 0, 1e15, &seed) ||
+        !simulation_number(s->cli, "slate", SIMULATOR_SLATE, 1, SIMULATOR_SLATE, &slate) ||
         !simulation_number(s->cli, "rate", SIMULATOR_RATE, 1e-3, 1e7, &o->rate) ||
         !simulation_number(s->cli, "drift", SIMULATOR_DRIFT, 0, 1000, &o->drift) ||
         !simulation_number(s->cli, "speed", 0, 1e-3, 1e9, &s->speed))
         return false;
     s->wanted = (uint64_t)events;
+    o->slate = (uint32_t)slate;
     o->users = (uint32_t)users;
     o->items = (uint32_t)items;
     o->seed = (uint64_t)seed;

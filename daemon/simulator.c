@@ -199,7 +199,7 @@ static uint32_t sim_request(struct simulator *s, struct buf *to, char *ret_user,
     sim_json_head(&j, event_id, "impression", ret_user, ret_request, now_ms);
     json_key(&j, "items");
     json_array(&j);
-    uint32_t slate = s->options.items < SIMULATOR_SLATE ? s->options.items : SIMULATOR_SLATE;
+    uint32_t slate = s->options.items < s->options.slate ? s->options.items : s->options.slate;
     uint32_t first = (uint32_t)rng_below(&s->rng, s->options.items);
     for (uint32_t k = 0; k < slate; k++) {
         uint32_t stride = s->options.items / slate;

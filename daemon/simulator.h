@@ -25,7 +25,8 @@ struct simulator_options {
     uint32_t users, items; // items alive at once
     uint64_t seed;
     int64_t start_ms;
-    double rate;   // impressions a second of event time
+    uint32_t slate; // items of a request, 1 to SIMULATOR_SLATE
+    double rate;    // impressions a second of event time
     double drift;  // radians an hour
     double life_h; // mean life of an item, hours
 };

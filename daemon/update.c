@@ -152,7 +152,8 @@ void update_begin(struct updater *u, const struct ingest_mark *mark)
 {
     assert(u->update == NULL);
     u->mark = *mark;
-    u->fed = u->version.trained_through;
+    // Switched off, the samples are not even predicted.
+    u->fed = u->config->update.enabled ? u->version.trained_through : mark->through;
     u->was_frozen = model_frozen(u->model);
     u->update = model_update_new(u->model);
     u->n_digests = 0;

@@ -138,7 +138,8 @@ class Counters:
 
 
 class Sample:
-    __slots__ = ("arrival", "user", "item", "request", "position", "ts", "labels", "label_ts", "features", "left")
+    __slots__ = ("arrival", "user", "item", "request", "position", "ts", "labels", "label_ts", "features", "left",
+                 "late")
 
 
 class Batch:
@@ -187,7 +188,7 @@ class Batch:
         ts, kind, user = e["ts"], e["type"], to_id(e["user_id"])
         id = to_id(e.get("event_id"))
         if id is not None and self.o.dedupe_window:
-            if id in self.seen and abs(ts - self.seen[id]) < self.o.dedupe_window:
+            if id in self.seen and self.watermark < self.seen[id] + self.o.dedupe_window:
                 self.duplicates += 1
                 return
             self.seen[id] = ts
@@ -198,7 +199,7 @@ class Batch:
             entries = e.get("items")
             if entries is None:
                 entries = [{"item_id": e["item_id"], "position": e.get("position")}]
-            self.impression(ts, user, request, entries)
+            self.impression(ts, user, request, entries, late)
         else:
             item = to_id(e["item_id"])
             self.feedback(ts, user, item, request, kind, e.get("watch_ms"), late)
@@ -217,14 +218,14 @@ class Batch:
             self.counters.add_sum("user", user, ts, int(watch_ms))
             self.counters.add_sum("item", item, ts, int(watch_ms))
 
-    def impression(self, ts, user, request, entries):
+    def impression(self, ts, user, request, entries, late):
         before = [self.features(user, to_id(x["item_id"]), ts) for x in entries]
         for x, features in zip(entries, before):
             self.arrival += 1
             s = Sample()
             s.arrival, s.user, s.item, s.request = self.arrival, user, to_id(x["item_id"]), request
             s.ts, s.features, s.position = ts, features, x.get("position")
-            s.labels, s.label_ts, s.left = {}, {}, False
+            s.labels, s.label_ts, s.left, s.late = {}, {}, False, late
             self.pending.setdefault((user, s.item), []).append(s)
             heapq.heappush(self.due, (ts + self.o.join_window, s.arrival, s))
             self.count(user, s.item, "impression", ts)

@@ -51,7 +51,7 @@ def generate(seed, messages, without=(), step=400):
         event["timestamp"] = stamp(rng, ts, not on["stamp"])
         event["event_id"] = f"e{len(rows)}"
         rows.append((ts + delay, len(rows), event))
-        if on["duplicate"] and rng.random() < 0.02:
+        if on["duplicate"] and delay < 600_000 and rng.random() < 0.02:
             rows.append((ts + delay + rng.choice((0, 1, 300, 20_000)), len(rows), dict(event)))
 
     for n in range(messages):
