@@ -182,7 +182,7 @@ const struct config_key config_keys[] = {
      .text = "Memory of encoded impressions."},
     {"state.block_cache", CONFIG_SIZE, AT(state.block_cache_bytes), MIB, TIB, "256MiB",
      .text = "Memory of the store's blocks."},
-    {"state.samples_keep", CONFIG_DURATION, AT(state.samples_keep_ms), 0, 3650 * DAY, "7d",
+    {"state.samples_keep", CONFIG_DURATION, AT(state.samples_keep_ms), 0, 3650 * DAY, "30d",
      .text = "How long samples stay in the log, by event time; 0s: for ever."},
 
     SECTION("http", "Features, scores, metrics and the status page."),

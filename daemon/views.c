@@ -61,6 +61,16 @@ static void view_profile(struct entity *entity, struct json *j)
     features_profile_json(record, j);
 }
 
+// An item's text stands in its entity; a name alone is of what is neither a user nor an item.
+static struct str view_item_text(struct engine *e, uint64_t id)
+{
+    struct entity *item = NULL;
+    struct err err = {0};
+    if (state_entity(e->state, ENTITY_ITEM, 0, id, (struct str){0}, &item, &err) == 0 && item != NULL)
+        return entity_text(item);
+    return state_name(e->state, id);
+}
+
 static void view_sequence(struct engine *e, struct entity *user, uint8_t action, struct json *j)
 {
     uint32_t last = e->config->sequence_last[action];
@@ -72,7 +82,7 @@ static void view_sequence(struct engine *e, struct entity *user, uint8_t action,
         for (uint32_t i = 0; i < n; i++) {
             json_object(j);
             json_key(j, "item_id");
-            json_str(j, state_name(e->state, entries[i].item));
+            json_str(j, view_item_text(e, entries[i].item));
             json_key(j, "ts");
             json_int(j, entries[i].ts);
             json_end(j);
@@ -91,7 +101,7 @@ static void view_pending(struct engine *e, uint64_t user, struct json *j)
     for (uint32_t i = 0; i < n; i++) {
         json_object(j);
         json_key(j, "item_id");
-        json_str(j, state_name(e->state, pending[i].item));
+        json_str(j, view_item_text(e, pending[i].item));
         json_key(j, "ts");
         json_int(j, pending[i].ts);
         json_key(j, "due");

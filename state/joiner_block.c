@@ -231,7 +231,7 @@ static void updates_get(struct joiner *j, struct rd *from)
     uint64_t n = rd_varint(from);
     for (uint64_t i = 0; i < n && !from->bad; i++) {
         uint64_t arrival = rd_varint(from);
-        uint32_t at = map_get(&j->by_arrival, arrival + 1);
+        uint32_t at = map_get(&j->by_arrival, arrival_key(arrival));
         struct label_set set = {0};
         labels_get(from, at != MAP_NONE ? j->slab[at].ts : 0, &set);
         if (at != MAP_NONE && !from->bad)
@@ -264,13 +264,13 @@ static void impression_get(struct joiner *j, struct rd *from, struct state_impre
     if (shared & HAS_LABELS)
         labels_get(from, io_i->ts, &set);
     if (arrival < j->fresh_first || arrival >= j->next_arrival ||
-        map_get(&j->by_arrival, arrival + 1) != MAP_NONE || io_i->body.segment > UINT16_MAX ||
+        map_get(&j->by_arrival, arrival_key(arrival)) != MAP_NONE || io_i->body.segment > UINT16_MAX ||
         io_i->body.commit >> (64 - ARRIVAL_BITS + 32) != 0)
         spoil(from);
     if (from->bad)
         return;
     uint32_t at = pending_add(j, io_i, arrival);
-    *map_at(&j->by_arrival, arrival + 1) = at;
+    *map_at(&j->by_arrival, arrival_key(arrival)) = at;
     if (shared & HAS_LABELS)
         labels_set(j, at, &set);
     *io_arrival = arrival;

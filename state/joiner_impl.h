@@ -12,6 +12,7 @@
 
 #include <assert.h>
 
+#include "base/hash.h"
 #include "base/map.h"
 #include "state/joiner.h"
 #include "state/timeq.h"
@@ -109,7 +110,7 @@ struct joiner {
     uint64_t left_arrival;
     struct joiner_source *sources;
     size_t sources_head, sources_len, sources_cap;
-    struct map by_arrival; // number + 1 -> slot, while blocks are read back
+    struct map by_arrival; // arrival_key -> slot, while blocks are read back
 };
 
 void pending_done(struct joiner *j); // slab, label sets, chains
@@ -123,6 +124,13 @@ void list_done(struct list *l);
 static inline void joiner_check(const struct joiner *j)
 {
     assert(j != NULL && j->magic == JOINER_MAGIC);
+}
+
+// Arrival numbers follow one another: unmixed they would stand in the map as one run, through which every removal
+// would go to its end.
+static inline uint64_t arrival_key(uint64_t arrival)
+{
+    return hash_mix(arrival + 1);
 }
 
 static inline uint64_t pending_arrival(const struct pending *p)

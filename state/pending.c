@@ -335,7 +335,7 @@ void pending_drop(struct joiner *j)
         pending_set_drop(j, p->set);
     chain_remove_oldest(j, at);
     if (j->by_arrival.keys != NULL)
-        map_remove(&j->by_arrival, arrival + 1);
+        map_remove(&j->by_arrival, arrival_key(arrival));
     pending_slot_free(j, at);
     timeq_pop(&j->due);
 }

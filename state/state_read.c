@@ -97,10 +97,20 @@ static void sample_put(const struct sample *sample, struct buf *to)
     buf_put_u16(to, sample->partition);
 }
 
-static void chunk_digest(const struct sample_chunk *chunk, body_fn *body, void *context, struct buf *bytes,
-                         struct hasher *h)
+// Retention deletes whole files, so somewhat more than samples_keep_ms is there; what is in the digest is decided
+// by time alone.
+static int64_t samples_from(const struct state *s)
+{
+    int64_t keep = (int64_t)s->options.samples_keep_ms;
+    return keep > 0 && s->watermark > keep ? s->watermark - keep : INT64_MIN;
+}
+
+static void chunk_digest(const struct sample_chunk *chunk, int64_t from, body_fn *body, void *context,
+                         struct buf *bytes, struct hasher *h)
 {
     for (uint32_t i = 0; i < chunk->n; i++) {
+        if (chunk->samples[i].emitted_ts < from)
+            continue;
         buf_clear(bytes);
         sample_put(&chunk->samples[i], bytes);
         hasher_put(h, bytes->data, bytes->len);
@@ -125,7 +135,7 @@ static int digest_samples(struct state *s, body_fn *body, void *context, struct 
             r = err_set(err, ERR_CORRUPT, "the sample log ends before its end");
         if (r == 0) {
             seq += chunk->n;
-            chunk_digest(chunk, body, context, &bytes, h);
+            chunk_digest(chunk, samples_from(s), body, context, &bytes, h);
         }
         samples_chunk_free(s->samples, chunk);
     }

@@ -15,7 +15,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 from harness import Freshet  # noqa: E402
 
-SMALL = ["--set", "state.commit_events=2000", "--set", "update.every=2m", "--set", "update.bootstrap.samples=8000"]
+SMALL = ["--set", "state.commit_events=2000", "--set", "update.every=2m", "--set", "update.bootstrap.samples=8000",
+         "--set", "state.samples_keep=0s"]
 
 
 def digests(freshet, state):
@@ -96,6 +97,17 @@ def cut(freshet, wanted, events, n):
     same(freshet, wanted, state, f"the log cut at {n} tenths")
 
 
+def retention(freshet, events):
+    """What retention drops must not depend on when commits were made."""
+    wanted = None
+    for n in ("2000", "5003", "1M"):
+        state = freshet.path("keep-" + n)
+        replay(freshet, events, state, "--flush", *SMALL, "--set", "state.samples_keep=5m", "--set", "state.commit_events=" + n)
+        if wanted is None:
+            wanted = digests(freshet, state)
+        same(freshet, wanted, state, f"with samples kept for 5m, commits of {n} events")
+
+
 def main():
     f = Freshet()
     kills = int(sys.argv[2]) if len(sys.argv) > 2 else 10
@@ -121,6 +133,7 @@ def main():
         state = f.path("commits-" + n)
         replay(f, events, state, "--flush", *SMALL, "--set", "state.commit_events=" + n)
         same(f, wanted, state, f"commits of {n} events")
+    retention(f, events)
     kill_loop(f, wanted, seconds, events, kills, seed)
     return f.summary()
 

@@ -111,7 +111,7 @@ Test(config, default_scalars)
     cr_expect_str_eq(c->state.dir, "./freshet-state");
     cr_expect(c->state.commit_every_ms == 1000 && c->state.commit_events == 500000);
     cr_expect(c->state.cache_bytes == 1u << 30 && c->state.body_cache_bytes == 128u << 20);
-    cr_expect(c->state.block_cache_bytes == 256u << 20 && c->state.samples_keep_ms == 7 * DAY);
+    cr_expect(c->state.block_cache_bytes == 256u << 20 && c->state.samples_keep_ms == 30 * DAY);
     cr_expect_str_eq(c->http.host, "127.0.0.1");
     cr_expect(c->http.port == 7878 && c->http.connections == 256 && c->http.body_bytes == 1u << 20);
     cr_expect_str_eq(c->http.token, "");
@@ -153,7 +153,7 @@ Test(config, default_features_and_model)
         cr_expect_str_eq(c->features[i].name, names[i]);
         cr_expect_str_eq(b->of[i], names[i]);
     }
-    cr_expect(b->n_dims == 2 && b->dims[0] == 64 && b->dims[1] == 32);
+    cr_expect(b->n_dims == 1 && b->dims[0] == 128);
     cr_expect(strcmp(b->kind, "mlp") == 0 && strcmp(b->activation, "relu") == 0);
     const struct config_feature *f = feature(c, "user_ctr_7d");
     cr_expect(f->kind == CONFIG_FEATURE_RATE && f->of == CONFIG_OF_USER && f->window == 2 && f->table == -1);
