@@ -39,8 +39,8 @@ static void put_text(struct buf *to, const char *s)
 
 static void put_spaces(struct buf *to, int n)
 {
-    memset(buf_reserve(to, (size_t)n), ' ', (size_t)n);
-    to->len += (size_t)n;
+    for (int i = 0; i < n; i++)
+        buf_put_u8(to, ' ');
 }
 
 // A paragraph in lines of `# ...`, further lines set in by `hang`.

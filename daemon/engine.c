@@ -37,7 +37,10 @@ static int engine_build(struct engine *e, const struct engine_options *options, 
     if (updater_new(e->config, e->features, e->state, options->publish, &e->updater, err) != 0)
         return -1;
     e->outbox_sent = state_outbox_begin(e->state);
-    return ingest_new(e->config, e->features, e->state, &e->ingest, err);
+    if (ingest_new(e->config, e->features, e->state, &e->ingest, err) != 0)
+        return -1;
+    updater_partitions(e->updater, ingest_partitions(e->ingest));
+    return 0;
 }
 
 int engine_open(const struct config *config, const struct engine_options *options, struct engine **ret_engine,
@@ -67,6 +70,7 @@ void engine_close(struct engine *e)
 
 int engine_commit(struct engine *e, uint64_t *ret_ticket, struct err *err)
 {
+    updater_partitions(e->updater, ingest_partitions(e->ingest));
     updater_commit(e->updater);
     buf_clear(&e->progress);
     ingest_progress_put(e->ingest, &e->progress);

@@ -226,7 +226,7 @@ static int export_user_sequences(void *context, struct entity *e)
             json_array(j);
             for (uint32_t i = 0; i < n; i++) {
                 json_object(j);
-                member_str(j, "item_id", state_name(x->engine->state, entries[i].item));
+                member_str(j, "item_id", features_text(x->engine->state, entries[i].item, 0));
                 json_key(j, "ts");
                 json_int(j, entries[i].ts);
                 json_end(j);
@@ -276,7 +276,7 @@ static int export_table_rows(struct export *x, const struct table *t, const char
         json_object(&j);
         json_key(&j, "row");
         json_uint(&j, rows++);
-        member_str(&j, "id", state_name(x->engine->state, row->id));
+        member_str(&j, "id", features_text(x->engine->state, row->id, ingest_partitions(x->engine->ingest)));
         char hex[20];
         snprintf(hex, sizeof hex, "%016llx", (unsigned long long)row->id);
         json_key(&j, "feature_id");

@@ -522,13 +522,27 @@ int features_decode(const struct features *f, struct str segment, uint32_t user_
     return 0;
 }
 
+struct str features_text(struct state *s, uint64_t id, uint16_t partitions)
+{
+    struct entity *e = NULL;
+    struct err err;
+    struct str text = state_name(s, id);
+    if (text.len > 0)
+        return text;
+    if (state_entity(s, ENTITY_ITEM, 0, id, (struct str){0}, &e, &err) == 0 && e != NULL)
+        return entity_text(e);
+    if (partitions > 0 && state_user_find(s, id, partitions, &e, &err) == 0 && e != NULL)
+        return entity_text(e);
+    return (struct str){"", 0};
+}
+
 static void feature_json_sequence(struct state *s, const struct feature_value *v, struct json *j)
 {
     json_array(j);
     for (uint32_t k = 0; k < v->n; k++) {
         uint64_t id;
         memcpy(&id, v->ids + 8 * (size_t)k, sizeof id);
-        json_str(j, state_name(s, id));
+        json_str(j, features_text(s, id, 0));
     }
     json_end(j);
 }

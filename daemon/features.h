@@ -87,6 +87,10 @@ void features_json(const struct features *f, struct state *s, const struct featu
 // The canonical bytes of a body for digests: back-references resolved.
 void features_canonical(void *features, const struct sample *sample, struct str segment, struct buf *to);
 
+// The text behind a hash: of a feature's value, an item, or a user of the partitions below `partitions`; "" where
+// it is not known. Valid until the state changes.
+struct str features_text(struct state *s, uint64_t id, uint16_t partitions);
+
 // ---- the model's columns
 // -----------------------------------------------------------------------------------------
 

@@ -260,6 +260,15 @@ uint32_t ingest_part(struct ingest *in, const char *topic, int32_t partition, en
     return in->n_parts++;
 }
 
+uint16_t ingest_partitions(const struct ingest *in)
+{
+    int32_t most = 0;
+    for (uint32_t i = 0; i < in->n_parts; i++)
+        if (in->parts[i].kind == DECODER_EVENTS && in->parts[i].partition >= most)
+            most = in->parts[i].partition + 1;
+    return (uint16_t)most;
+}
+
 void ingest_progress_put(const struct ingest *in, struct buf *to)
 {
     buf_put_u32(to, PROGRESS_FORMAT);

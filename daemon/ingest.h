@@ -72,6 +72,9 @@ void ingest_free(struct ingest *in);
 // The number of (topic, partition) in the ingest, by which order and offsets are recorded; made if new.
 uint32_t ingest_part(struct ingest *in, const char *topic, int32_t partition, enum decoder_kind kind);
 
+// Users may be under the partitions below this one.
+uint16_t ingest_partitions(const struct ingest *in);
+
 // One event; `part` is the ingest's number of the part. Fails only when the state cannot be read.
 int ingest_event(struct ingest *in, uint32_t part, const struct event *e, struct err *err);
 // Starts fetching what ingest_event will touch: called INGEST_AHEAD events before it.

@@ -52,7 +52,7 @@ static void publish_row(void *context, uint32_t table, uint64_t id, const struct
         delta_put_rows_head(&p->message, &p->head);
     }
     const float *vector = row == NULL ? NULL : row->vector;
-    delta_put_row(&p->message, (uint16_t)table, id, state_name(p->u->state, id), vector,
+    delta_put_row(&p->message, (uint16_t)table, id, features_text(p->u->state, id, p->u->partitions), vector,
                   p->u->config->tables[table].dim);
     p->in_message++;
     if (row == NULL)

@@ -18,8 +18,9 @@
 enum {
     SLICE_EVENTS = 512, // handed out at a time
     SLICE_US = 4000,    // a slice ends after so long
-    PARTITIONS_TIMEOUT_MS = 2000,
-    COMMIT_BEHIND_US = 5000000, // catching up: a commit after so long at the latest
+    PARTITIONS_TIMEOUT_MS = 500,
+    COMMIT_BEHIND_MESSAGES = 100000, // a lag above it is catching up
+    COMMIT_BEHIND_US = 5000000,      // catching up: a commit after so long at the latest
 };
 static const double HOUSEKEEPING_S = 1.0;
 
@@ -172,7 +173,7 @@ static void on_commit_timer(struct ev_loop *loop, ev_timer *w, int events)
     // Catching up, commits are counted in events: the larger they are, the more changes of one key become one
     // put.
     int64_t since = clock_mono_us(&d->clock) - d->commit_began_us;
-    bool behind = d->source != NULL && !source_caught_up(d->source) && since < COMMIT_BEHIND_US;
+    bool behind = daemon_lag(d) > COMMIT_BEHIND_MESSAGES && since < COMMIT_BEHIND_US;
     if (d->want_commit || (d->engine->dirty_events > 0 && !behind))
         daemon_commit(d);
 }
@@ -548,9 +549,11 @@ int daemon_run(struct daemon *d)
         return cli_fail(d->cli, &err);
     }
     daemon_watch(d);
-    log_info("ready", "version=%llu http=%s:%u state=%s",
-             (unsigned long long)updater_version(d->engine->updater)->version, d->config->http.host,
-             d->config->http.port, log_quote(d->config->state.dir));
+    log_info(
+        "ready", "version=%llu http=%s:%u state=%s",
+        (unsigned long long)updater_version(d->engine->updater)->version, d->config->http.host,
+        d->config->http.port,
+        log_quote(cli_value(d->cli, "state") != NULL ? cli_value(d->cli, "state") : d->config->state.dir));
     sd_notify(0, "READY=1");
     ev_run(d->loop, 0);
     daemon_finish(d);

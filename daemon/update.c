@@ -148,6 +148,11 @@ void updater_predict(struct updater *u, const struct model_samples *samples, flo
 // ---- one update
 // ------------------------------------------------------------------------------------------------
 
+void updater_partitions(struct updater *u, uint16_t partitions)
+{
+    u->partitions = partitions;
+}
+
 void update_begin(struct updater *u, const struct ingest_mark *mark)
 {
     assert(u->update == NULL);

@@ -76,6 +76,8 @@ void update_finish(struct updater *u);
 void update_record(struct updater *u, struct update_result *ret_result);
 void update_apply(struct updater *u);
 
+// Under how many partitions users may be: for the texts of published rows.
+void updater_partitions(struct updater *u, uint16_t partitions);
 // All steps in a row.
 int update_run(struct updater *u, const struct ingest_mark *mark, struct update_result *ret_result,
                struct err *err);

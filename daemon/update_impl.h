@@ -16,6 +16,7 @@ struct updater {
     struct model *model;
     struct columns *columns;
     bool publish;
+    uint16_t partitions; // of users, for the texts of their rows
     struct version version;
     struct metrics running[CONFIG_HEADS_MAX];
     struct metrics after_bootstrap[CONFIG_HEADS_MAX];

@@ -14,16 +14,6 @@ static int64_t view_at(const struct engine *e, int64_t at)
     return e->ingest->watermark.largest == WATERMARK_NONE ? 0 : e->ingest->watermark.largest;
 }
 
-// Partitions that users may be under: those of the parts.
-static uint16_t view_partitions(const struct engine *e)
-{
-    int32_t most = 0;
-    for (uint32_t i = 0; i < e->ingest->n_parts; i++)
-        if (e->ingest->parts[i].kind == DECODER_EVENTS && e->ingest->parts[i].partition >= most)
-            most = e->ingest->parts[i].partition + 1;
-    return (uint16_t)most;
-}
-
 static const char *view_measure_name(const struct engine *e, uint32_t measure)
 {
     return measure == MEASURE_WATCH_MS ? "watch_ms" : e->config->actions[measure];
@@ -61,16 +51,6 @@ static void view_profile(struct entity *entity, struct json *j)
     features_profile_json(record, j);
 }
 
-// An item's text stands in its entity; a name alone is of what is neither a user nor an item.
-static struct str view_item_text(struct engine *e, uint64_t id)
-{
-    struct entity *item = NULL;
-    struct err err = {0};
-    if (state_entity(e->state, ENTITY_ITEM, 0, id, (struct str){0}, &item, &err) == 0 && item != NULL)
-        return entity_text(item);
-    return state_name(e->state, id);
-}
-
 static void view_sequence(struct engine *e, struct entity *user, uint8_t action, struct json *j)
 {
     uint32_t last = e->config->sequence_last[action];
@@ -82,7 +62,7 @@ static void view_sequence(struct engine *e, struct entity *user, uint8_t action,
         for (uint32_t i = 0; i < n; i++) {
             json_object(j);
             json_key(j, "item_id");
-            json_str(j, view_item_text(e, entries[i].item));
+            json_str(j, features_text(e->state, entries[i].item, 0));
             json_key(j, "ts");
             json_int(j, entries[i].ts);
             json_end(j);
@@ -101,7 +81,7 @@ static void view_pending(struct engine *e, uint64_t user, struct json *j)
     for (uint32_t i = 0; i < n; i++) {
         json_object(j);
         json_key(j, "item_id");
-        json_str(j, view_item_text(e, pending[i].item));
+        json_str(j, features_text(e->state, pending[i].item, 0));
         json_key(j, "ts");
         json_int(j, pending[i].ts);
         json_key(j, "due");
@@ -133,7 +113,7 @@ int view_user(struct engine *e, struct str id, int64_t at, struct json *j, struc
     struct entity *user;
     struct entity *profile;
     uint64_t hash = hash_id(id);
-    if (state_user_find(e->state, hash, view_partitions(e), &user, err) != 0 ||
+    if (state_user_find(e->state, hash, ingest_partitions(e->ingest), &user, err) != 0 ||
         state_entity(e->state, ENTITY_USER, PROFILE_PARTITION, hash, (struct str){0}, &profile, err) != 0)
         return -1;
     struct entity *known = user != NULL ? user : profile;
@@ -276,7 +256,7 @@ static int scoring_read(struct engine *e, const struct view_request *r, struct s
             0)
             return -1;
     }
-    if (state_user_find(e->state, s->event.user, view_partitions(e), &of.user, err) != 0 ||
+    if (state_user_find(e->state, s->event.user, ingest_partitions(e->ingest), &of.user, err) != 0 ||
         state_entity(e->state, ENTITY_USER, PROFILE_PARTITION, s->event.user, (struct str){0}, &of.profile,
                      err) != 0)
         return -1;

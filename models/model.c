@@ -108,10 +108,10 @@ void model_free(struct model *m)
     if (m == NULL)
         return;
     assert(m->magic == MODEL_MAGIC);
+    for (uint32_t t = 0; m->spare != NULL && t < m->options.n_tables; t++)
+        overlay_free(m->spare[t]); // before its table, at which it looks
     for (uint32_t t = 0; m->tables != NULL && t < m->options.n_tables; t++)
         table_free(m->tables[t]);
-    for (uint32_t t = 0; m->spare != NULL && t < m->options.n_tables; t++)
-        overlay_free(m->spare[t]);
     free(m->spare);
     runner_done(&m->serve, m->n_inputs);
     runner_done(&m->train, m->n_inputs);

@@ -126,8 +126,8 @@ static inline void joiner_check(const struct joiner *j)
     assert(j != NULL && j->magic == JOINER_MAGIC);
 }
 
-// Arrival numbers follow one another: unmixed they would stand in the map as one run, through which every removal
-// would go to its end.
+// Arrival numbers follow one another: unmixed they would stand in the map as one run, through which every
+// removal would go to its end.
 static inline uint64_t arrival_key(uint64_t arrival)
 {
     return hash_mix(arrival + 1);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a daemon needs after kill -9: a store with about a million users and items, embedding rows and impressions
+"""How long a daemon needs after kill -9: a store with users, items and embedding rows, a million together, and impressions
 that wait is made by `replay`; then `run` takes it on, live events come in, and the daemon is killed and started KILLS
 times. Measured from the start of the process to the first 200 of /healthz and of /readyz.
 

@@ -160,7 +160,7 @@ def main():
             f.equal(d.stop(), 0, f"SIGTERM after {kills} kills and the whole log")
             against_oracle(f, parts, state)
             r = f.run("replay", "--as-committed", "--state", state, "--set", f"stream.events.topic={topic}", *QUICK, timeout=300)
-            f.check(r.returncode == 0, "--as-committed from Kafka agrees " + r.stderr[-300:])
+            f.check(r.returncode == 0, "--as-committed from Kafka agrees " + (r.stdout[-1500:] + r.stderr[-300:] if r.returncode else ""))
             followers(f, topic, state)
             offset_gone(f, topic, state)
     except (TimeoutError, RuntimeError, subprocess.CalledProcessError) as e:
