@@ -8,7 +8,7 @@
 #include "base/arena.h"
 #include "daemon/config.h"
 #include "daemon/config_tree.h"
-#include "daemon/nearest.h"
+#include "base/nearest.h"
 
 enum config_type {
     CONFIG_SECTION,  // holds the keys below it

@@ -173,7 +173,9 @@ static void on_commit_timer(struct ev_loop *loop, ev_timer *w, int events)
     // Catching up, commits are counted in events: the larger they are, the more changes of one key become one
     // put.
     int64_t since = clock_mono_us(&d->clock) - d->commit_began_us;
-    bool behind = daemon_lag(d) > COMMIT_BEHIND_MESSAGES && since < COMMIT_BEHIND_US;
+    int64_t lag = daemon_lag(d); // -1: not told yet
+    bool behind = d->source != NULL && since < COMMIT_BEHIND_US &&
+                  (lag < 0 ? !source_caught_up(d->source) : lag > COMMIT_BEHIND_MESSAGES);
     if (d->want_commit || (d->engine->dirty_events > 0 && !behind))
         daemon_commit(d);
 }

@@ -11,6 +11,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "base/rng.h"
 #include "models/plan.h"
 
@@ -41,12 +42,13 @@ static struct value *value_need(const struct net *n, const char *name, const cha
             err_set(err, ERR_CONFIG, "%s \"%s\": block \"%s\" must stand before it", what, who, name);
             return NULL;
         }
-    const char *near = plan_nearest(n, name);
-    if (near != NULL)
-        err_set(err, ERR_CONFIG, "%s \"%s\": no input or block \"%s\"; did you mean \"%s\"?", what, who, name,
-                near);
-    else
-        err_set(err, ERR_CONFIG, "%s \"%s\": no input or block \"%s\"", what, who, name);
+    struct nearest near;
+    nearest_init(&near, name);
+    for (uint32_t i = 0; i < n->spec.n_inputs; i++)
+        nearest_put(&near, n->inputs[i].name);
+    for (uint32_t i = 0; i < n->spec.n_blocks && n->block_values[i] != NULL; i++)
+        nearest_put(&near, n->blocks[i].name);
+    err_set(err, ERR_CONFIG, "%s \"%s\": no input or block \"%s\"%s", what, who, name, nearest_hint(&near));
     return NULL;
 }
 

@@ -56,7 +56,5 @@ static inline const struct value *value_root(const struct value *v)
 
 void plan_place(struct net *n);
 void plan_backward(struct net *n, bool dense);
-// The name of `names` that is nearest to `name`, or NULL if none is near.
-const char *plan_nearest(const struct net *n, const char *name);
 
 #endif

@@ -304,7 +304,7 @@ void joiner_advance(struct joiner *j, int64_t watermark, joiner_emit_fn *emit, v
         if (least != NULL && due <= j->watermark && (held == NULL || due <= held->time)) {
             due_prefetch(j);
             least_leave(j, due);
-        } else if (held != NULL && held->time <= j->watermark) {
+        } else if (held != NULL && held->time < j->watermark) { // at the watermark an impression may still come
             held_settle(j);
         } else {
             break;

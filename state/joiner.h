@@ -3,7 +3,7 @@
 // (joiner_block_put): the impressions that came, labels that were set, early leaves, and the whole of the held
 // feedback, which is short. Recovery reads the blocks from joiner_low on, in order (joiner_block_get).
 //
-// Exactness: all feedback is held until the watermark reaches its ts, so that an impression out of order, or a
+// Exactness: all feedback is held until the watermark has passed its ts, so that an impression out of order, or a
 // later one that matches better, is there when it is matched: the result does not depend on arrival order.
 // Late feedback (ts below the watermark) is matched at once. Matching: same user and item, same request where
 // both name one, impression.ts <= feedback.ts < impression.ts + window; the latest by (ts, arrival).

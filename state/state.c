@@ -370,5 +370,6 @@ void state_samples_trained(struct state *s, uint64_t seq)
 
 bool state_seen(struct state *s, uint64_t event_id, int64_t ts)
 {
-    return dedupe_seen(s->dedupe, event_id, ts);
+    // An event that is late is remembered as long as one that is on time.
+    return dedupe_seen(s->dedupe, event_id, ts > s->watermark ? ts : s->watermark);
 }

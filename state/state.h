@@ -240,7 +240,7 @@ void state_samples_trained(struct state *s, uint64_t seq);
 // ---- dedupe, order, outbox ---------------------------------------------------------------------------------------
 
 // True if the id was seen inside the window; else it is remembered. Remembered while
-// floor(watermark / 1 min) <= floor(ts / 1 min) + window / 1 min.
+// floor(watermark / 1 min) <= floor(t / 1 min) + window / 1 min, t the ts or, of a late event, the watermark then.
 bool state_seen(struct state *s, uint64_t event_id, int64_t ts);
 
 // The next `count` messages were of `part` (count 0: the part went idle). Merged with the run before it.

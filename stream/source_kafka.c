@@ -407,6 +407,9 @@ static rd_kafka_conf_t *source_kafka_conf(const char *const *conf, uint32_t n, s
         messages_text,
         "queued.max.messages.kbytes",
         kbytes_text,
+        // The end of a partition is told when a fetch comes back empty, and the merge waits for it.
+        "fetch.wait.max.ms",
+        "50",
         "check.crcs",
         "true",
         "topic.metadata.refresh.interval.ms",

@@ -3,7 +3,7 @@
 // a place. Build with clang and run with the reference file as the seed:
 //
 //     clang -g -O1 -std=gnu17 -D_GNU_SOURCE -I. -fsanitize=fuzzer,address,undefined tests/fuzz/fuzz_config.c
-//         daemon/config*.c daemon/units.c daemon/nearest.c base/*.c -lfyaml -lxxhash -lm -o fuzz_config
+//         daemon/config*.c daemon/units.c base/*.c -lfyaml -lxxhash -lm -o fuzz_config
 //     mkdir -p corpus && cp docs/freshet.reference.yaml corpus/ && ./fuzz_config -max_total_time=60 corpus
 //
 // libfyaml 0.7.12 leaks a buffer on some malformed quoted scalars: LSAN_OPTIONS=suppressions=FILE with the

@@ -188,10 +188,10 @@ class Batch:
         ts, kind, user = e["ts"], e["type"], to_id(e["user_id"])
         id = to_id(e.get("event_id"))
         if id is not None and self.o.dedupe_window:
-            if id in self.seen and self.watermark < self.seen[id] + self.o.dedupe_window:
+            if id in self.seen and self.watermark // MINUTE <= self.seen[id] // MINUTE + self.o.dedupe_window // MINUTE:
                 self.duplicates += 1
                 return
-            self.seen[id] = ts
+            self.seen[id] = max(ts, self.watermark)
         late = ts < self.watermark
         self.late += late
         request = to_id(e.get("request_id"))

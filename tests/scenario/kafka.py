@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -150,6 +151,7 @@ def main():
         print("skip  " + (r.stderr.strip().splitlines() or ["no kcat"])[-1])
         print("0 passed, 0 failed")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         f.broker = r.stdout.strip().splitlines()[-1]
         topic, state = "events4", f.path("state")

@@ -154,7 +154,7 @@ static bool twin_matches(const struct row *imp, const struct row *fb)
 static int twin_match(const struct row *rows, int n, int k)
 {
     bool late = k > 0 && rows[k].ts < rows[k - 1].watermark;
-    int settled = late ? k : watermark_reaches(rows, n, k, rows[k].ts);
+    int settled = late ? k : watermark_reaches(rows, n, k, rows[k].ts + 1);
     int best = -1;
     for (int i = 0; i < n && i <= settled; i++) {
         if (rows[i].is_feedback || !twin_matches(&rows[i], &rows[k]))
@@ -407,7 +407,7 @@ static void naive_advance(struct naive *v, int64_t watermark)
         int64_t due = least >= 0 ? v->p[least].i.ts + WINDOW : INT64_MAX;
         if (least >= 0 && due <= v->watermark && (held < 0 || due <= v->held[held].ts)) {
             naive_leave(v, least, due);
-        } else if (held >= 0 && v->held[held].ts <= v->watermark) {
+        } else if (held >= 0 && v->held[held].ts < v->watermark) {
             struct state_feedback f = v->held[held];
             memmove(&v->held[held], &v->held[held + 1], (size_t)(v->n_held - held - 1) * sizeof f);
             v->n_held--;

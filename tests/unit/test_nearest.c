@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "daemon/nearest.h"
+#include "base/nearest.h"
 
 // The definition, word by word: what the last letters cost, by recursion.
 static uint32_t distance_naive(const char *a, size_t n, const char *b, size_t m)

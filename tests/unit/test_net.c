@@ -205,7 +205,9 @@ Test(net, refuses_names_that_are_not_there)
     snprintf(b.of[1][2], NET_NAME, "itme");
     refused(&b, 1, "block \"bottom\": no input or block \"itme\"; did you mean \"item\"?");
     snprintf(b.of[1][2], NET_NAME, "something_else");
-    refused(&b, 1, "block \"bottom\": no input or block \"something_else\"");
+    refused(&b, 1,
+            "block \"bottom\": no input or block \"something_else\"; "
+            "there are: user, item, clicks, age, ctr, pooled");
     build_mlp(&b, 4);
     snprintf(b.heads[1].of, NET_NAME, "botom");
     refused(&b, 3, "head \"like\": no input or block \"botom\"; did you mean \"bottom\"?");

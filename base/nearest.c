@@ -2,7 +2,7 @@
 // Edit distance with swaps of neighbours (optimal string alignment, Damerau 1964), three rows of the table at
 // a time: O(|a| |b|). A name is near when at most a third of the word was mistyped, and one or two letters
 // always may be.
-#include "daemon/nearest.h"
+#include "base/nearest.h"
 
 #include <stdio.h>
 #include <string.h>

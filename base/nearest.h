@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hint of an error about an unknown name: put every name that would be right, then ask for the hint.
-#ifndef FRESHET_DAEMON_NEAREST_H
-#define FRESHET_DAEMON_NEAREST_H
+#ifndef FRESHET_BASE_NEAREST_H
+#define FRESHET_BASE_NEAREST_H
 
 #include <stdbool.h>
 #include <stddef.h>
