@@ -17,7 +17,7 @@ struct buf {
     size_t cap;
 };
 
-void buf_done(struct buf *b);                   // frees; the buffer is empty and usable after it
+void buf_done(struct buf *b); // frees; the buffer is empty and usable after it
 void buf_reserve_slow(struct buf *b, size_t n);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -8,8 +8,8 @@
 #include <time.h>
 
 struct clock_source {
-    int64_t (*now_ms)(void *context);    // since the epoch
-    int64_t (*mono_us)(void *context);   // monotonic
+    int64_t (*now_ms)(void *context);  // since the epoch
+    int64_t (*mono_us)(void *context); // monotonic
     void *context;
 };
 

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <xxhash.h>
 
-
 uint64_t hash_bytes(const void *p, size_t n)
 {
     return XXH3_64bits(p, n);

@@ -120,7 +120,8 @@ void log_line(enum log_level level, const char *msg, const char *fields, ...)
             log_put_time(&text);
             buf_put_u8(&text, ' ');
         }
-        buf_printf(&text, "level=%s msg=%s%s%s", log_level_name(level), log_quote(msg), *stack ? " " : "", stack);
+        buf_printf(&text, "level=%s msg=%s%s%s", log_level_name(level), log_quote(msg), *stack ? " " : "",
+                   stack);
     }
     buf_put_u8(&text, '\n');
     fwrite(text.data, 1, text.len, stderr);

@@ -11,7 +11,8 @@ void log_setup(enum log_level level, int json);
 
 // `fields` is a printf format that gives logfmt fields, e.g. "topic=%s offset=%lld", or "" for none. Values
 // with spaces must be quoted by the caller with log_quote.
-void log_line(enum log_level level, const char *msg, const char *fields, ...) __attribute__((format(printf, 3, 4)));
+void log_line(enum log_level level, const char *msg, const char *fields, ...)
+    __attribute__((format(printf, 3, 4)));
 
 // `s` as a quoted logfmt value, in one of eight static buffers a thread.
 const char *log_quote(const char *s);

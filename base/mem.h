@@ -6,10 +6,10 @@
 
 #include <stddef.h>
 
-void *mem_alloc(size_t size);                          // uninitialised
-void *mem_zalloc(size_t size);                         // zeroed
-void *mem_array(size_t count, size_t size);            // zeroed; the product is checked
-void *mem_resize(void *p, size_t count, size_t size);  // as reallocarray
+void *mem_alloc(size_t size);                         // uninitialised
+void *mem_zalloc(size_t size);                        // zeroed
+void *mem_array(size_t count, size_t size);           // zeroed; the product is checked
+void *mem_resize(void *p, size_t count, size_t size); // as reallocarray
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);
 

@@ -56,7 +56,7 @@ void nearest_put(struct nearest *n, const char *name)
     if (!n->full && strlen(name) + 2 <= room) {
         snprintf(n->list + used, room + 1, "%s%s", n->n > 0 ? ", " : "", name);
     } else if (!n->full) {
-        strcpy(n->list + used, n->n > 0 ? ", ..." : "...");
+        snprintf(n->list + used, sizeof n->list - used, "%s", n->n > 0 ? ", ..." : "...");
         n->full = true;
     }
     n->n++;

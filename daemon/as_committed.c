@@ -18,6 +18,7 @@ struct recorded {
     enum decoder_kind *kinds;
     uint32_t n_parts;
     bool flushed;
+    uint64_t updates;
     struct buf digest;
 };
 
@@ -71,6 +72,7 @@ static int recorded_load(struct recorded *rec, const struct cli *cli, const char
     if (engine_open(cli->config, &options, &engine, err) != 0)
         return -1;
     recorded_parts(rec, engine->ingest);
+    rec->updates = updater_version(engine->updater)->updates;
     int result = state_order_each(engine->state, recorded_run, rec, err);
     if (result == 0)
         result = digests_text(engine, &rec->digest, err);
@@ -130,7 +132,10 @@ static int as_committed_source(struct replay *r, const struct recorded *rec, str
         ingest_part(in, rec->topics[i], rec->partitions[i], rec->kinds[i]);
     if (cli_given(r->cli, "events") || cli_given(r->cli, "users") || cli_given(r->cli, "items"))
         return replay_open_source(r, err);
-    return kafka_source_open(r->cli->config, in, r->clock, TIMEOUT_MS, r->part_of, &r->source, err);
+    int32_t counts[KAFKA_TOPICS];
+    if (kafka_partitions_ask(r->cli->config, TIMEOUT_MS, counts, err) != 0)
+        return -1;
+    return kafka_source_open(r->cli->config, in, r->clock, counts, r->part_of, &r->source, err);
 }
 
 int replay_as_committed(struct cli *cli)
@@ -145,6 +150,7 @@ int replay_as_committed(struct cli *cli)
     int result = recorded_load(&rec, cli, dir, &err);
     if (result == 0)
         result = replay_open(r, cli, NULL, &err);
+    r->max_updates = rec.updates;
     if (result == 0)
         result = as_committed_source(r, &rec, &err);
     if (result == 0)

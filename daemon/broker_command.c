@@ -74,7 +74,8 @@ int broker_command(struct cli *cli)
     broker_topic_add(topics, &n, names[0], 1);
     uint32_t from = 0;
     uint32_t own = 1;
-    for (const char *topic; (topic = cli_each(cli, "topic", &from)) != NULL && own < BROKER_TOPICS_MAX; own++) {
+    for (const char *topic; (topic = cli_each(cli, "topic", &from)) != NULL && own < BROKER_TOPICS_MAX;
+         own++) {
         snprintf(names[own], sizeof names[own], "%s", topic);
         int32_t count = broker_topic_parse(names[own]);
         broker_topic_add(topics, &n, names[own], count);

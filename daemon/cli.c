@@ -2,6 +2,7 @@
 // See cli.h. Options may stand before or after arguments; "--" ends them.
 #include "daemon/cli.h"
 
+#include <assert.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -102,6 +103,7 @@ static void cli_help(const struct cli_command *command)
 // PATH=VALUE cut at the first '='; NULL if there is none.
 static char *cli_split(char *text)
 {
+    assert(text != NULL); // getopt sees to it
     char *eq = strchr(text, '=');
     if (eq != NULL)
         *eq++ = '\0';
@@ -195,6 +197,7 @@ static int cli_parse(struct cli *cli, int argc, char **argv)
 
 void cli_log_setup(const struct config *config)
 {
+    assert(config != NULL);
     static const struct {
         const char *name;
         enum log_level level;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Features. The key that an entry has (id, count, ...) says its kind; a table says which other keys go with
 // the kind and who reads it. What becomes an embedding has a table: the one that it names, or one of its own.
+#include <assert.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -309,6 +310,7 @@ static int kind_find(struct reading *r, const struct feature_kind **ret_kind)
 
 static int kind_check(struct reading *r, const struct feature_kind *kind)
 {
+    assert(kind != NULL);
     for (const struct tree_node *c = r->n->first; c != NULL; c = c->next)
         if (strcmp(c->key, kind->key) != 0 && config_choice(kind->others, c->key) < 0)
             return tree_fail(r->l->err, &c->key_at, "%s: \"%s\" does not go with \"%s\"", r->name, c->key,

@@ -41,13 +41,14 @@ static const char default_models[] = "  ctr:\n"
                                      "    heads:\n"
                                      "      click: {of: bottom, loss: logloss}\n";
 
-#define SECTION(at, about)                                \
-    {                                                     \
-        .path = at, .type = CONFIG_SECTION, .text = about \
+#define SECTION(at, about)                                    \
+    {                                                         \
+        .path = (at), .type = CONFIG_SECTION, .text = (about) \
     }
-#define MAP(at, reader, keys, value, about)                                                             \
-    {                                                                                                   \
-        .path = at, .type = CONFIG_OWN, .read = reader, .entry = keys, .fallback = value, .text = about \
+#define MAP(at, reader, keys, value, about)                                                       \
+    {                                                                                             \
+        .path = (at), .type = CONFIG_OWN, .read = (reader), .entry = (keys), .fallback = (value), \
+        .text = (about)                                                                           \
     }
 
 // clang-format off

@@ -6,9 +6,9 @@
 #define FRESHET_DAEMON_CONFIG_KEYS_H
 
 #include "base/arena.h"
+#include "base/nearest.h"
 #include "daemon/config.h"
 #include "daemon/config_tree.h"
-#include "base/nearest.h"
 
 enum config_type {
     CONFIG_SECTION,  // holds the keys below it

@@ -12,17 +12,17 @@
 int config_property_put(struct config_properties *p, const char *name, const char *value)
 {
     for (uint32_t i = 0; i < p->n; i++) {
-        if (strcmp(p->list[2 * i], name) == 0) {
-            p->list[2 * i + 1] = value;
+        if (strcmp(p->list[2 * (size_t)i], name) == 0) {
+            p->list[2 * (size_t)i + 1] = value;
             return 0;
         }
     }
     if (p->n == CONFIG_PROPERTIES_MAX)
         return -1;
-    p->list[2 * p->n] = name;
-    p->list[2 * p->n + 1] = value;
-    p->n++;
-    p->list[2 * p->n] = NULL;
+    const char **end = p->list + 2 * (size_t)p->n++;
+    end[0] = name;
+    end[1] = value;
+    end[2] = NULL;
     return 0;
 }
 

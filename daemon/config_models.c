@@ -240,7 +240,7 @@ static int model_read(struct config_loader *l, const struct tree_node *n)
     const struct tree_node *heads = tree_get(n, "heads");
     if (heads == NULL || (heads->kind != TREE_LIST && heads->first == NULL && heads->null))
         return tree_fail(l->err, &n->key_at, "%s needs heads: what it predicts", name);
-    strcat(name, ".heads");
+    snprintf(name, sizeof name, "models.%s.heads", m->name);
     if (config_map_check(l, name, heads) < 0)
         return -1;
     if (heads->first == NULL)

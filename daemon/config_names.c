@@ -20,7 +20,7 @@ int config_name_take(struct config_loader *l, const char *what, const char *name
         return tree_fail(l->err, at, "\"%.80s\" is too long for %s: %d bytes at most", name, what,
                          CONFIG_NAME - 1);
     memset(to, 0, CONFIG_NAME);
-    memcpy(to, name, len);
+    snprintf(to, CONFIG_NAME, "%s", name);
     return 0;
 }
 

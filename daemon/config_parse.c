@@ -6,6 +6,7 @@
 //
 // Cost: linear in the text, but for the search for a key that stands twice (quadratic in the keys of one map,
 // which TREE_NODES_MAX bounds).
+#include <assert.h>
 #include <fcntl.h>
 #include <libfyaml.h>
 #include <string.h>
@@ -143,6 +144,7 @@ static int node_copy(struct tree_reader *r, const struct tree_node *from, struct
     struct tree_node *n = NULL;
     if (node_new(r, from->kind, at, &n) < 0)
         return -1;
+    assert(n != NULL);
     n->null = from->null;
     n->text = from->text;
     for (const struct tree_node *c = from->first; c != NULL; c = c->next) {
@@ -180,6 +182,7 @@ static int read_scalar(struct tree_reader *r, struct fy_event *event)
     struct tree_node *n = NULL;
     if (node_new(r, TREE_SCALAR, event_at(r, event), &n) < 0)
         return -1;
+    assert(n != NULL);
     const char *text = token_text(r, event->scalar.value);
     n->text = text != NULL ? text : "";
     n->null =
@@ -318,6 +321,7 @@ int tree_parse(struct arena *arena, const char *file, int column, struct str tex
         return -1;
     if (r.root == NULL && node_new(&r, TREE_SCALAR, begin, &r.root) < 0)
         return -1;
+    assert(r.root != NULL);
     r.root->null = r.root->null || r.documents == 0;
     *ret_root = r.root;
     return 0;

@@ -107,12 +107,10 @@ static void comment_entry(const struct writer *w, int indent, int depth, const s
     for (const struct config_key *k = keys; k->path != NULL; k++) {
         char form[200], line[600];
         key_form(k, form, sizeof form);
-        snprintf(line, sizeof line, "%*s%s%*s  %s%s%s%s%s%s", 2 * depth, "", k->path,
+        snprintf(line, sizeof line, "%*s%s%*s  %s%s%s%s%s%s%s", 2 * depth, "", k->path,
                  (int)(10 - strlen(k->path)), "", k->text, *form != '\0' ? " " : "", form,
                  *form != '\0' ? "." : "", k->fallback != NULL ? " Default " : "",
-                 k->fallback != NULL ? k->fallback : "");
-        if (k->fallback != NULL)
-            strcat(line, ".");
+                 k->fallback != NULL ? k->fallback : "", k->fallback != NULL ? "." : "");
         comment(w, indent, 2 * depth + 12, line);
         if (k->entry != NULL)
             comment_entry(w, indent, depth + 1, k->entry);

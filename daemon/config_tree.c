@@ -115,11 +115,9 @@ static const char *path_join(struct arena *arena, const char *path, const char *
 {
     if (*path == '\0')
         return key;
-    size_t a = strlen(path), b = strlen(key);
-    char *joined = ARENA_ARRAY(arena, char, a + b + 2);
-    memcpy(joined, path, a);
-    joined[a] = '.';
-    memcpy(joined + a + 1, key, b + 1);
+    size_t size = strlen(path) + strlen(key) + 2;
+    char *joined = ARENA_ARRAY(arena, char, size);
+    snprintf(joined, size, "%s.%s", path, key);
     return joined;
 }
 

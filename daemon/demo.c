@@ -19,7 +19,7 @@
 #include "daemon/simulator.h"
 
 enum { DEMO_WAIT_S = 20, DEMO_UPDATES = 24, DEMO_SEED = 1 };
-static const char DEMO_SPEED[] = "300"; // event time by the clock
+#define DEMO_SPEED "300" // event time by the clock
 static const int64_t DEMO_START_MS = INT64_C(1767225600000);
 
 struct demo {
@@ -38,8 +38,7 @@ struct demo {
     uint64_t n_after;
 };
 
-// ---- processes
-// -------------------------------------------------------------------------------------------------
+// ---- processes --------------------------------------------------------------------------------------------
 
 static pid_t demo_spawn(char *const *args)
 {
@@ -67,7 +66,7 @@ static int demo_broker(struct demo *d, struct err *err)
     char *args[] = {"freshet", "broker", "--address-file", file, NULL};
     d->broker = demo_spawn(args);
     struct clock_source clock = clock_real();
-    int64_t until = clock_now_ms(&clock) + DEMO_WAIT_S * 1000;
+    int64_t until = clock_now_ms(&clock) + (int64_t)DEMO_WAIT_S * 1000;
     while (clock_now_ms(&clock) < until) {
         FILE *f = fopen(file, "r");
         bool have =
@@ -89,17 +88,16 @@ static void demo_simulator(struct demo *d)
 {
     char property[300];
     char seed[32];
+    char speed[] = DEMO_SPEED;
     const char *given = cli_value(d->cli, "seed");
     snprintf(property, sizeof property, "bootstrap.servers=%s", d->address);
     snprintf(seed, sizeof seed, "%s", given != NULL ? given : "1");
-    char *args[] = {
-        "freshet", "simulate", "--kafka", "--events", "0", "--speed", (char *)(uintptr_t)DEMO_SPEED,
-        "--seed",  seed,       "-X",      property,   NULL};
+    char *args[] = {"freshet", "simulate", "--kafka", "--events", "0",      "--speed",
+                    speed,     "--seed",   seed,      "-X",       property, NULL};
     d->simulator = demo_spawn(args);
 }
 
-// ---- the table
-// -------------------------------------------------------------------------------------------------
+// ---- the table --------------------------------------------------------------------------------------------
 
 // The best possible AUC of the impressions up to `until_ms` that no line has told of yet.
 static double demo_best(struct demo *d, int64_t until_ms)
@@ -180,8 +178,7 @@ static void demo_summary(const struct demo *d, const struct daemon *daemon, cons
            "Kafka\n");
 }
 
-// ---- together
-// --------------------------------------------------------------------------------------------------
+// ---- together ---------------------------------------------------------------------------------------------
 
 static int demo_open(struct demo *d, struct err *err)
 {

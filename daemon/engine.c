@@ -85,8 +85,7 @@ int engine_commit_wait(struct engine *e, struct err *err)
     return engine_commit(e, &ticket, err) == 0 ? state_commit_wait(e->state, err) : -1;
 }
 
-// ---- outbox
-// ----------------------------------------------------------------------------------------------------
+// ---- outbox -----------------------------------------------------------------------------------------------
 
 static int outbox_send(struct sink *sink, const struct outbox_entry *entry, struct err *err)
 {
@@ -137,8 +136,7 @@ int engine_outbox(struct engine *e, struct sink *sink, struct err *err)
     return 0;
 }
 
-// ---- JSON
-// ------------------------------------------------------------------------------------------------------
+// ---- JSON -------------------------------------------------------------------------------------------------
 
 static void digest_json(struct json *j, const char *key, struct digest d)
 {

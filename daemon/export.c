@@ -51,8 +51,7 @@ static void member_str(struct json *j, const char *key, struct str value)
     json_str(j, value);
 }
 
-// ---- samples
-// ---------------------------------------------------------------------------------------------------
+// ---- samples ----------------------------------------------------------------------------------------------
 
 static void sample_labels(const struct config *config, const struct sample *s, struct json *j)
 {
@@ -148,8 +147,7 @@ static int export_samples(struct export *x, struct err *err)
     return 0;
 }
 
-// ---- counters and sequences
-// ------------------------------------------------------------------------------------
+// ---- counters and sequences -------------------------------------------------------------------------------
 
 static void export_counter(struct export *x, struct entity *e, enum entity_kind kind, uint8_t measure)
 {
@@ -244,8 +242,7 @@ static int export_sequences(struct export *x, struct err *err)
     return state_entities_each(x->engine->state, ENTITY_USER, export_user_sequences, x, err);
 }
 
-// ---- safetensors
-// -----------------------------------------------------------------------------------------------
+// ---- safetensors ------------------------------------------------------------------------------------------
 
 static int export_write(const char *path, const struct buf *bytes, struct err *err)
 {
@@ -331,8 +328,7 @@ static int export_dense(struct export *x, struct err *err)
     return result;
 }
 
-// ---- the command
-// -----------------------------------------------------------------------------------------------
+// ---- the command ------------------------------------------------------------------------------------------
 
 static const struct {
     const char *name;

@@ -51,8 +51,7 @@ struct features {
     struct buf schema;
 };
 
-// ---- compilation
-// -----------------------------------------------------------------------------------------------
+// ---- compilation ------------------------------------------------------------------------------------------
 
 static bool reading_equal(const struct reading *a, const struct reading *b)
 {
@@ -164,8 +163,7 @@ struct str features_schema(const struct features *f)
     return (struct str){(const char *)f->schema.data, (uint32_t)f->schema.len};
 }
 
-// ---- reading
-// ---------------------------------------------------------------------------------------------------
+// ---- reading ----------------------------------------------------------------------------------------------
 
 static void value_put_string(struct buf *to, struct str s)
 {
@@ -342,8 +340,7 @@ void features_read(struct features *f, struct state *s, const struct event *e,
     }
 }
 
-// ---- values
-// ----------------------------------------------------------------------------------------------------
+// ---- values -----------------------------------------------------------------------------------------------
 
 static void reading_get(const struct reading *r, struct str segment, struct rd *from, struct value *ret)
 {
@@ -457,6 +454,8 @@ static void feature_eval(const struct features *f, uint32_t i, const struct valu
     struct feature_value *ret = &row->values[i];
     const struct value *v = f->first[i] == UINT32_MAX ? NULL : &values[f->first[i]];
     *ret = (struct feature_value){0};
+    assert(v != NULL || c->kind == CONFIG_FEATURE_ID || c->kind == CONFIG_FEATURE_HOUR ||
+           c->kind == CONFIG_FEATURE_WEEKDAY);
     switch (c->kind) {
     case CONFIG_FEATURE_ID:
         if (v != NULL) {

@@ -2,8 +2,7 @@
 // Features, as the config declares them: read from the state at the impression, kept in the sample, turned
 // into the model's inputs. One path for samples and for requests, so that there is no training-serving skew:
 //
-//     state  --features_read-->  body (bytes)  --features_decode-->  struct feature_row  --> model columns,
-//     JSON
+//     state  --features_read-->  body (bytes)  --features_decode-->  struct feature_row  -->  columns, JSON
 //
 // A body holds readings (raw counts, attributes, ids), not floats: it is smaller, costs less at ingest, and
 // log1p, smoothing and bucketization are applied once, where the sample is used. The user's part is shared by
@@ -31,8 +30,7 @@ void features_free(struct features *f);
 // Describes the layout of a body: two configs with the same text read each other's samples.
 struct str features_schema(const struct features *f);
 
-// ---- reading
-// ---------------------------------------------------------------------------------------------------
+// ---- reading ----------------------------------------------------------------------------------------------
 
 // Where the readings of one message come from. A user's profile is an entity of its own (partition
 // PROFILE_PARTITION): profile topics need not be partitioned as the events are.
@@ -57,8 +55,7 @@ void features_read(struct features *f, struct state *s, const struct event *e,
 void features_profile_put(struct buf *to, const struct event *e);
 void features_profile_json(struct str record, struct json *j);
 
-// ---- values
-// ----------------------------------------------------------------------------------------------------
+// ---- values -----------------------------------------------------------------------------------------------
 
 enum feature_type { FEATURE_MISSING, FEATURE_NUMBER, FEATURE_CATEGORY, FEATURE_SEQUENCE };
 
@@ -91,8 +88,7 @@ void features_canonical(void *features, const struct sample *sample, struct str 
 // it is not known. Valid until the state changes.
 struct str features_text(struct state *s, uint64_t id, uint16_t partitions);
 
-// ---- the model's columns
-// -----------------------------------------------------------------------------------------
+// ---- the model's columns ----------------------------------------------------------------------------------
 
 // Samples column by column, as model.h takes them; grows as needed and is reused.
 struct columns;

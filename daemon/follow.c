@@ -44,8 +44,7 @@ static void on_follow_signal(int number)
     follow_stop = 1;
 }
 
-// ---- the copy on disk
-// ------------------------------------------------------------------------------------------
+// ---- the copy on disk -------------------------------------------------------------------------------------
 
 static void follow_save(struct follow *f)
 {
@@ -120,8 +119,7 @@ static int follow_load(struct follow *f, struct err *err)
     return result;
 }
 
-// ---- a version
-// -------------------------------------------------------------------------------------------------
+// ---- a version --------------------------------------------------------------------------------------------
 
 static int follow_begin(struct follow *f, const struct delta_head *head, struct rd *r, struct err *err)
 {
@@ -291,8 +289,7 @@ static int follow_message(struct follow *f, const struct reader_message *m, stru
     return 0;
 }
 
-// ---- opening
-// ---------------------------------------------------------------------------------------------------
+// ---- opening ----------------------------------------------------------------------------------------------
 
 // A new copy from a state's tables: the way back after a gap.
 static int follow_snapshot(struct follow *f, const char *dir, struct err *err)

@@ -18,8 +18,7 @@
 #include "base/mem.h"
 #include "daemon/http_impl.h"
 
-// ---- one request
-// --------------------------------------------------------------------------------------------
+// ---- one request ------------------------------------------------------------------------------------------
 
 static struct http_request *request_new(struct http *h, struct MHD_Connection *connection, const char *method,
                                         const char *path)
@@ -160,8 +159,7 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *context, const ch
     log_debug("http", "message=%s", log_quote(text));
 }
 
-// ---- libev
-// --------------------------------------------------------------------------------------------------
+// ---- libev ------------------------------------------------------------------------------------------------
 
 static void on_io(struct ev_loop *loop, ev_io *w, int events)
 {
@@ -205,8 +203,7 @@ static int http_watch(struct http *h, struct err *err)
     return 0;
 }
 
-// ---- listening
-// ----------------------------------------------------------------------------------------------
+// ---- listening --------------------------------------------------------------------------------------------
 
 static int listen_fail(const struct config *c, struct err *err)
 {

@@ -25,8 +25,7 @@ void http_client_encode(struct str s, struct buf *to)
     }
 }
 
-// ---- the answer
-// ---------------------------------------------------------------------------------------------
+// ---- the answer -------------------------------------------------------------------------------------------
 
 // The next line without its end; moves `from` behind it. false: there is none.
 static bool take_line(struct str *from, struct str *ret_line)
@@ -113,8 +112,7 @@ int http_client_parse(struct str answer, struct buf *ret_body, int *ret_status)
     return 0;
 }
 
-// ---- the way there
-// ------------------------------------------------------------------------------------------
+// ---- the way there ----------------------------------------------------------------------------------------
 
 struct client_url {
     char host[256], port[8], authority[272];

@@ -9,8 +9,7 @@
 #include "daemon/score_body.h"
 #include "daemon/views.h"
 
-// ---- answers
-// ------------------------------------------------------------------------------------------------
+// ---- answers ----------------------------------------------------------------------------------------------
 
 static struct str request_id(const struct http_request *r, int i)
 {
@@ -148,8 +147,7 @@ const struct http_route http_routes[] = {{"GET", "/healthz", true, answer_health
                                          {"POST", "/v1/reload", false, answer_reload},
                                          {0}};
 
-// ---- finding
-// ------------------------------------------------------------------------------------------------
+// ---- finding ----------------------------------------------------------------------------------------------
 
 static int hex(char c)
 {

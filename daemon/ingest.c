@@ -8,10 +8,13 @@
 
 #include "base/mem.h"
 
-enum { PROGRESS_FORMAT = 1 };
+enum {
+    PROGRESS_FORMAT = 1,
+    DLQ_RAW_BYTES =
+        900 << 10, // of a bad message: with its headers it must fit a producer's message.max.bytes
+};
 
-// ---- update windows
-// --------------------------------------------------------------------------------------------
+// ---- update windows ---------------------------------------------------------------------------------------
 
 static void ingest_mark_put(struct ingest *in, uint64_t through)
 {
@@ -66,8 +69,7 @@ void ingest_mark_done(struct ingest *in)
     memmove(in->marks, in->marks + 1, in->n_marks * sizeof *in->marks);
 }
 
-// ---- events
-// ----------------------------------------------------------------------------------------------------
+// ---- events -----------------------------------------------------------------------------------------------
 
 static void header_put(struct buf *to, const char *name, struct str value)
 {
@@ -95,7 +97,13 @@ static void ingest_bad(struct ingest *in, const struct ingest_part *part, const 
     header_put(&headers, "__connect.errors.exception.class.name", str_of(class));
     header_put(&headers, "__connect.errors.exception.message", str_of(e->detail));
     snprintf(topic, sizeof topic, "%s%s", from, in->config->dlq_suffix);
-    state_outbox_put(in->state, str_of(topic), e->key, e->raw,
+    struct str raw = e->raw;
+    if (raw.len > DLQ_RAW_BYTES) {
+        snprintf(number, sizeof number, "%u", raw.len);
+        header_put(&headers, "freshet.cut_from_bytes", str_of(number));
+        raw.len = DLQ_RAW_BYTES;
+    }
+    state_outbox_put(in->state, str_of(topic), e->key, raw,
                      (struct str){(const char *)headers.data, (uint32_t)headers.len});
     buf_done(&headers);
     in->counts.dlq[e->bad]++;
@@ -185,7 +193,7 @@ static void ingest_feedback(struct ingest *in, uint16_t partition, const struct 
 
 static int ingest_action(struct ingest *in, uint32_t part, const struct event *e, struct err *err)
 {
-    if (e->event_id != 0 && state_seen(in->state, e->event_id, e->ts)) {
+    if (e->event_id != 0 && in->config->dedupe.window_ms > 0 && state_seen(in->state, e->event_id, e->ts)) {
         in->counts.duplicates++;
         return 0;
     }
@@ -243,8 +251,7 @@ void ingest_prefetch(const struct ingest *in, uint32_t part, const struct event 
         state_prefetch(in->state, ENTITY_ITEM, 0, e->items[i].id);
 }
 
-// ---- parts and progress
-// ----------------------------------------------------------------------------------------
+// ---- parts and progress -----------------------------------------------------------------------------------
 
 uint32_t ingest_part(struct ingest *in, const char *topic, int32_t partition, enum decoder_kind kind)
 {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/kafka.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/mem.h"
 
@@ -18,24 +20,123 @@ void source_options_of(const struct config *config, struct clock_source clock, c
                                            .idle_after_ms = config->time.idle_after_ms};
 }
 
-// The parts of one topic, in order of partition.
-static int kafka_topic_parts(const struct config *config, struct ingest *in, const char *topic,
-                             enum decoder_kind kind, int timeout_ms, uint32_t *part_of,
-                             struct source_part *parts, uint32_t *n, struct err *err)
+struct kafka_topic {
+    const char *name; // "": none
+    enum decoder_kind kind;
+};
+
+// In the order in which ties of time are taken: a profile before the events of the same ms.
+static void kafka_topics(const struct config *config, struct kafka_topic topics[KAFKA_TOPICS])
 {
-    int32_t count;
-    if (topic[0] == '\0')
-        return 0;
-    if (source_kafka_partitions(config->consumer.list, topic, timeout_ms, &count, err) != 0)
-        return -1;
-    for (int32_t p = 0; p < count && *n < INGEST_PARTS_MAX; p++) {
-        uint32_t part = ingest_part(in, topic, p, kind);
-        parts[*n] = (struct source_part){.partition = p, .kind = kind, .offset = in->parts[part].next_offset};
-        snprintf(parts[*n].topic, sizeof parts[*n].topic, "%s", topic);
-        part_of[(*n)++] = part;
+    topics[0] = (struct kafka_topic){config->users.topic, DECODER_USERS};
+    topics[1] = (struct kafka_topic){config->items.topic, DECODER_ITEMS};
+    topics[2] = (struct kafka_topic){config->events.topic, DECODER_EVENTS};
+}
+
+int kafka_partitions_ask(const struct config *config, int timeout_ms, int32_t ret_counts[KAFKA_TOPICS],
+                         struct err *err)
+{
+    struct kafka_topic topics[KAFKA_TOPICS];
+    kafka_topics(config, topics);
+    for (int t = 0; t < KAFKA_TOPICS; t++) {
+        ret_counts[t] = 0;
+        if (topics[t].name[0] != '\0' && source_kafka_partitions(config->consumer.list, topics[t].name,
+                                                                 timeout_ms, &ret_counts[t], err) != 0)
+            return -1;
     }
     return 0;
 }
+
+// ---- the asker -------------------------------------------------------------------------------------------------
+
+struct kafka_asker {
+    const struct config *config;
+    void (*wake)(void *context);
+    void *context;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool stop, told;
+    int32_t counts[KAFKA_TOPICS];
+    struct err err;
+};
+
+// One question; true when it was the last.
+static bool asker_ask(struct kafka_asker *a)
+{
+    enum { ASK_MS = 1000 };
+    int32_t counts[KAFKA_TOPICS];
+    struct err err = {0};
+    bool told = kafka_partitions_ask(a->config, ASK_MS, counts, &err) == 0;
+    pthread_mutex_lock(&a->lock);
+    a->told = told;
+    a->err = err;
+    memcpy(a->counts, counts, sizeof counts);
+    bool stop = a->stop;
+    pthread_mutex_unlock(&a->lock);
+    if (!stop)
+        a->wake(a->context);
+    return told || stop || (err.code != ERR_UNAVAILABLE && err.code != ERR_NOT_FOUND);
+}
+
+static void *asker_main(void *context)
+{
+    struct kafka_asker *a = context;
+    while (!asker_ask(a)) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec++;
+        pthread_mutex_lock(&a->lock);
+        if (!a->stop)
+            pthread_cond_timedwait(&a->changed, &a->lock, &until);
+        pthread_mutex_unlock(&a->lock);
+    }
+    return NULL;
+}
+
+int kafka_asker_new(const struct config *config, void (*wake)(void *context), void *context,
+                    struct kafka_asker **ret_asker, struct err *err)
+{
+    struct kafka_asker *a = mem_zalloc(sizeof *a);
+    a->config = config;
+    a->wake = wake;
+    a->context = context;
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->changed, NULL);
+    int code = pthread_create(&a->thread, NULL, asker_main, a);
+    if (code != 0) {
+        free(a);
+        return err_set(err, ERR_IO, "starting a thread: error %d", code);
+    }
+    *ret_asker = a;
+    return 0;
+}
+
+void kafka_asker_free(struct kafka_asker *a)
+{
+    if (a == NULL)
+        return;
+    pthread_mutex_lock(&a->lock);
+    a->stop = true;
+    pthread_cond_broadcast(&a->changed);
+    pthread_mutex_unlock(&a->lock);
+    pthread_join(a->thread, NULL);
+    pthread_mutex_destroy(&a->lock);
+    pthread_cond_destroy(&a->changed);
+    free(a);
+}
+
+bool kafka_asker_told(struct kafka_asker *a, int32_t ret_counts[KAFKA_TOPICS], struct err *ret_err)
+{
+    pthread_mutex_lock(&a->lock);
+    bool told = a->told;
+    memcpy(ret_counts, a->counts, sizeof a->counts);
+    *ret_err = a->err;
+    pthread_mutex_unlock(&a->lock);
+    return told;
+}
+
+// ---- the source ------------------------------------------------------------------------------------------------
 
 // Parts of an earlier config or of files are not read: they must not hold the watermark back.
 static void kafka_rest_idle(struct ingest *in, const uint32_t *part_of, uint32_t n)
@@ -50,25 +151,26 @@ static void kafka_rest_idle(struct ingest *in, const uint32_t *part_of, uint32_t
 }
 
 int kafka_source_open(const struct config *config, struct ingest *in, struct clock_source clock,
-                      int timeout_ms, uint32_t *part_of, struct source **ret_source, struct err *err)
+                      const int32_t counts[KAFKA_TOPICS], uint32_t *part_of, struct source **ret_source,
+                      struct err *err)
 {
+    struct kafka_topic topics[KAFKA_TOPICS];
     struct source_part *parts = mem_array(INGEST_PARTS_MAX, sizeof *parts);
     uint32_t n = 0;
-    int result = kafka_topic_parts(config, in, config->users.topic, DECODER_USERS, timeout_ms, part_of, parts,
-                                   &n, err);
-    if (result == 0)
-        result = kafka_topic_parts(config, in, config->items.topic, DECODER_ITEMS, timeout_ms, part_of, parts,
-                                   &n, err);
-    if (result == 0)
-        result = kafka_topic_parts(config, in, config->events.topic, DECODER_EVENTS, timeout_ms, part_of,
-                                   parts, &n, err);
-    if (result == 0) {
-        const char *names[ACTION_MAX];
-        struct source_options options;
-        kafka_rest_idle(in, part_of, n);
-        source_options_of(config, clock, names, &options);
-        result = source_kafka_new(&options, config->consumer.list, parts, n, ret_source, err);
-    }
+    kafka_topics(config, topics);
+    for (int t = 0; t < KAFKA_TOPICS; t++)
+        for (int32_t p = 0; p < counts[t] && n < INGEST_PARTS_MAX; p++) {
+            uint32_t part = ingest_part(in, topics[t].name, p, topics[t].kind);
+            parts[n] = (struct source_part){
+                .partition = p, .kind = topics[t].kind, .offset = in->parts[part].next_offset};
+            snprintf(parts[n].topic, sizeof parts[n].topic, "%s", topics[t].name);
+            part_of[n++] = part;
+        }
+    const char *names[ACTION_MAX];
+    struct source_options options;
+    kafka_rest_idle(in, part_of, n);
+    source_options_of(config, clock, names, &options);
+    int result = source_kafka_new(&options, config->consumer.list, parts, n, ret_source, err);
     free(parts);
     return result;
 }

@@ -44,8 +44,7 @@ struct metric {
     void (*put)(struct exposition *x);
 };
 
-// ---- samples
-// ------------------------------------------------------------------------------------------------
+// ---- samples ----------------------------------------------------------------------------------------------
 
 static void put_label_value(struct buf *to, const char *s)
 {
@@ -105,8 +104,7 @@ static void put_latency(struct exposition *x, const struct latency *l)
     put_sample(x, "_count", NULL, NULL, NULL, NULL, (double)l->count);
 }
 
-// ---- by label
-// -----------------------------------------------------------------------------------------------
+// ---- by label ---------------------------------------------------------------------------------------------
 
 static void put_build(struct exposition *x)
 {
@@ -281,8 +279,7 @@ static void put_request_latency(struct exposition *x)
     put_latency(x, &x->figures->request);
 }
 
-// ---- the table
-// ----------------------------------------------------------------------------------------------
+// ---- the table --------------------------------------------------------------------------------------------
 
 #define AT_WHOLE(member) WHOLE, offsetof(struct exposition, member), NULL, NULL
 #define AT_REAL(member) REAL, offsetof(struct exposition, member), NULL, NULL
@@ -394,8 +391,7 @@ static const struct metric metrics[] = {
 static const size_t n_metrics = sizeof metrics / sizeof *metrics;
 static const char *const type_names[] = {"counter", "gauge", "histogram"};
 
-// ---- putting it together
-// ------------------------------------------------------------------------------------
+// ---- putting it together ----------------------------------------------------------------------------------
 
 void prometheus_cache_fill(struct daemon *d, struct prometheus_cache *cache)
 {

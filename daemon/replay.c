@@ -90,7 +90,7 @@ static void replay_show(struct replay *r, const char *end)
 static int replay_train(struct replay *r, struct err *err)
 {
     struct ingest *in = r->engine->ingest;
-    while (in->n_marks > 0) {
+    while (in->n_marks > 0 && updater_version(r->engine->updater)->updates < r->max_updates) {
         struct update_result result;
         if (update_run(r->engine->updater, &in->marks[0], &result, err) != 0)
             return -1;
@@ -103,10 +103,35 @@ static int replay_train(struct replay *r, struct err *err)
     return 0;
 }
 
+// Until no commit is under way. A full disk is told once, and waited for: nothing is lost.
+static int replay_durable(const struct replay *r, struct err *err)
+{
+    enum { WAIT_MS = 100 };
+    bool told = false;
+    while (state_commit_busy(r->engine->state)) {
+        struct err trouble;
+        state_commit_error(r->engine->state, &trouble);
+        if (trouble.code != ERR_NONE && !trouble.retriable) {
+            *err = trouble;
+            return -1;
+        }
+        if (trouble.code != ERR_NONE && !told) {
+            log_warn("a commit fails and is tried again until it goes through: make room", "error=%s",
+                     log_quote(trouble.message));
+            told = true;
+        }
+        struct pollfd fd = {.fd = state_commit_fd(r->engine->state), .events = POLLIN};
+        poll(&fd, 1, WAIT_MS);
+        state_commit_ack(r->engine->state);
+    }
+    return 0;
+}
+
 static int replay_commit(struct replay *r, struct err *err)
 {
     uint64_t ticket;
-    if (engine_outbox(r->engine, r->sink, err) != 0 || engine_commit(r->engine, &ticket, err) != 0)
+    if (replay_durable(r, err) != 0 || engine_outbox(r->engine, r->sink, err) != 0 ||
+        engine_commit(r->engine, &ticket, err) != 0)
         return -1;
     state_trim(r->engine->state);
     return 0;
@@ -154,9 +179,11 @@ static int replay_events(struct replay *r, struct err *err)
 // Until the outbox is empty: what is durable goes to the sink, and what it has delivered goes with a commit.
 static int replay_settle(struct replay *r, struct err *err)
 {
-    if (engine_commit_wait(r->engine, err) != 0 || engine_outbox(r->engine, r->sink, err) != 0)
+    uint64_t ticket;
+    if (replay_commit(r, err) != 0 || replay_durable(r, err) != 0 ||
+        engine_outbox(r->engine, r->sink, err) != 0 || engine_commit(r->engine, &ticket, err) != 0)
         return -1;
-    return engine_commit_wait(r->engine, err);
+    return replay_durable(r, err);
 }
 
 int replay_run(struct replay *r, bool flush, struct err *err)
@@ -188,7 +215,10 @@ static int replay_sink(struct replay *r, const char *state_dir, struct err *err)
 
 int replay_open(struct replay *r, struct cli *cli, const char *dir, struct err *err)
 {
-    *r = (struct replay){.cli = cli, .clock = clock_real(), .terminal = isatty(2) != 0 && !cli->json};
+    *r = (struct replay){.cli = cli,
+                         .clock = clock_real(),
+                         .terminal = isatty(2) != 0 && !cli->json,
+                         .max_updates = UINT64_MAX};
     r->began_us = clock_mono_us(&r->clock);
     struct engine_options options = {.dir = dir};
     if (dir == NULL) {

@@ -19,6 +19,7 @@ struct replay {
     struct clock_source clock;
     int64_t began_us, shown_us;
     bool terminal;
+    uint64_t max_updates; // windows beyond so many wait untrained, as they did in a recording
     char temporary[4096]; // the state's directory, when it is ours to remove
 };
 

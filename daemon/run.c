@@ -16,9 +16,8 @@
 #include "daemon/kafka.h"
 
 enum {
-    SLICE_EVENTS = 512, // handed out at a time
-    SLICE_US = 4000,    // a slice ends after so long
-    PARTITIONS_TIMEOUT_MS = 500,
+    SLICE_EVENTS = 512,              // handed out at a time
+    SLICE_US = 4000,                 // a slice ends after so long
     COMMIT_BEHIND_MESSAGES = 100000, // a lag above it is catching up
     COMMIT_BEHIND_US = 5000000,      // catching up: a commit after so long at the latest
 };
@@ -297,15 +296,23 @@ static void on_sink(struct ev_loop *loop, ev_io *w, int events)
 // ---- once a second
 // ---------------------------------------------------------------------------------------------
 
+// The broker told the partitions, or a question failed.
 static void daemon_open_source(struct daemon *d)
 {
     struct err err = {0};
-    if (kafka_source_open(d->config, d->engine->ingest, d->clock, PARTITIONS_TIMEOUT_MS, d->part_of,
-                          &d->source, &err) != 0) {
-        if (err.code != ERR_UNAVAILABLE && err.code != ERR_NOT_FOUND)
-            daemon_fatal(d, &err);
-        else
+    int32_t counts[KAFKA_TOPICS];
+    if (d->source != NULL)
+        return;
+    if (!kafka_asker_told(d->asker, counts, &err)) {
+        if (err.code == ERR_NONE || err.code == ERR_UNAVAILABLE || err.code == ERR_NOT_FOUND)
             daemon_problem(d, &err);
+        else
+            daemon_fatal(d, &err);
+        return;
+    }
+    if (kafka_source_open(d->config, d->engine->ingest, d->clock, counts, d->part_of, &d->source, &err) !=
+        0) {
+        daemon_fatal(d, &err);
         return;
     }
     err = (struct err){0};
@@ -315,6 +322,19 @@ static void daemon_open_source(struct daemon *d)
     d->source_io.data = d;
     ev_io_start(d->loop, &d->source_io);
     ev_idle_start(d->loop, &d->more);
+}
+
+static void on_asked(struct ev_loop *loop, ev_async *w, int events)
+{
+    (void)loop;
+    (void)events;
+    daemon_open_source(w->data);
+}
+
+static void daemon_asked(void *context)
+{
+    struct daemon *d = context;
+    ev_async_send(d->loop, &d->asked);
 }
 
 // The first trouble of source, parts and sink that stands now.
@@ -340,10 +360,8 @@ static void on_housekeeping(struct ev_loop *loop, ev_timer *w, int events)
     (void)loop;
     (void)events;
     struct daemon *d = w->data;
-    if (d->source == NULL) {
-        daemon_open_source(d);
+    if (d->source == NULL)
         return;
-    }
     struct err err;
     daemon_trouble(d, &err);
     if (!d->disk_full)
@@ -481,6 +499,9 @@ static void daemon_watch(struct daemon *d)
     ev_async_init(&d->trained, on_trained);
     d->trained.data = d;
     ev_async_start(d->loop, &d->trained);
+    ev_async_init(&d->asked, on_asked);
+    d->asked.data = d;
+    ev_async_start(d->loop, &d->asked);
     ev_idle_init(&d->more, on_more);
     d->more.data = d;
     ev_io_init(&d->commit_io, on_commit, state_commit_fd(d->engine->state), EV_READ);
@@ -532,6 +553,7 @@ static void daemon_finish(struct daemon *d)
 
 static void daemon_close(struct daemon *d)
 {
+    kafka_asker_free(d->asker);
     http_free(d->http);
     trainer_free(d->trainer);
     source_free(d->source);
@@ -551,6 +573,8 @@ int daemon_run(struct daemon *d)
         return cli_fail(d->cli, &err);
     }
     daemon_watch(d);
+    if (kafka_asker_new(d->config, daemon_asked, d, &d->asker, &err) != 0)
+        daemon_fatal(d, &err);
     log_info(
         "ready", "version=%llu http=%s:%u state=%s",
         (unsigned long long)updater_version(d->engine->updater)->version, d->config->http.host,

@@ -20,6 +20,7 @@
 #include "stream/source.h"
 
 struct http;
+struct kafka_asker;
 
 enum {
     DAEMON_UPDATES_SHOWN = 128, // newest updates kept for the status
@@ -60,13 +61,14 @@ struct daemon {
     uint32_t part_of[INGEST_PARTS_MAX];
     struct sink *sink;
     struct trainer *trainer;
+    struct kafka_asker *asker; // until the broker told
     struct http *http;
     struct ev_loop *loop;
     ev_io source_io, sink_io, commit_io;
     ev_idle more;
     ev_timer commit_timer, housekeeping, watchdog;
     ev_signal sigterm, sigint, sighup;
-    ev_async trained;
+    ev_async trained, asked;
     uint64_t ticket;         // of the newest commit
     int64_t commit_began_us; // of the commit under way
     uint64_t apply_at;       // ticket that makes the waiting version durable; 0: none waits

@@ -48,8 +48,7 @@ struct simulator {
     uint32_t n_heap, cap_heap;
 };
 
-// ---- heap by (ts, order)
-// ---------------------------------------------------------------------------------------
+// ---- heap by (ts, order) ----------------------------------------------------------------------------------
 
 static bool feedback_before(const struct sim_feedback *a, const struct sim_feedback *b)
 {
@@ -89,8 +88,7 @@ static struct sim_feedback heap_pop(struct simulator *s)
     return top;
 }
 
-// ---- the world
-// -------------------------------------------------------------------------------------------------
+// ---- the world --------------------------------------------------------------------------------------------
 
 static double sim_exponential(struct simulator *s, double mean)
 {
@@ -165,8 +163,7 @@ static void sim_click(struct simulator *s, uint32_t user, uint64_t item, int64_t
         sim_feedback(s, user, item, "share", click + 2000 + (int64_t)sim_exponential(s, 20000), 0);
 }
 
-// ---- events
-// ----------------------------------------------------------------------------------------------------
+// ---- events -----------------------------------------------------------------------------------------------
 
 static void sim_json_head(struct json *j, const char *event_id, const char *type, const char *user,
                           const char *request, int64_t ts)

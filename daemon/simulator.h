@@ -27,8 +27,8 @@ struct simulator_options {
     int64_t start_ms;
     uint32_t slate; // items of a request, 1 to SIMULATOR_SLATE
     double rate;    // impressions a second of event time
-    double drift;  // radians an hour
-    double life_h; // mean life of an item, hours
+    double drift;   // radians an hour
+    double life_h;  // mean life of an item, hours
 };
 
 // The truth of one impression.

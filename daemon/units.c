@@ -123,7 +123,7 @@ int units_parse_number(const char *text, double *ret_number)
 
 const char *units_format_duration(int64_t ms, char text[UNITS_TEXT])
 {
-    return ms == 0 ? strcpy(text, "0s") : units_format(units_duration, (uint64_t)ms, text);
+    return ms == 0 ? memcpy(text, "0s", sizeof "0s") : units_format(units_duration, (uint64_t)ms, text);
 }
 
 const char *units_format_count(uint64_t count, char text[UNITS_TEXT])

@@ -273,7 +273,7 @@ void update_record(struct updater *u, struct update_result *ret_result)
     update_result_fill(u, ret_result);
     ret_result->brake = update_brakes(u, &ret_result->brake_value);
     update_take_metrics(u);
-    u->version.updates++;
+    u->version.updates += u->config->update.enabled;
     u->version.trained_through = u->mark.through;
     u->dirty = true;
     state_samples_trained(u->state, u->mark.through);

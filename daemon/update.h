@@ -69,8 +69,8 @@ void updater_metrics(const struct updater *u, uint32_t head, struct metrics_valu
 void update_begin(struct updater *u, const struct ingest_mark *mark);
 // Samples still to be fed; 0: update_finish is next. *ret_seq is the first of them.
 uint64_t update_left(const struct updater *u, uint64_t *ret_seq);
-uint32_t
-update_chunk(const struct updater *u); // largest number of samples of a feed: a multiple of the batch
+// The largest number of samples of a feed: a multiple of the batch.
+uint32_t update_chunk(const struct updater *u);
 int update_feed(struct updater *u, const struct sample_chunk *chunk, struct err *err);
 void update_finish(struct updater *u);
 void update_record(struct updater *u, struct update_result *ret_result);

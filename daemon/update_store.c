@@ -60,24 +60,49 @@ static int updater_describe_check(struct updater *u, const struct buf *stored, s
 // ---- loading
 // ---------------------------------------------------------------------------------------------------
 
+// Rows wait for memory and for nothing else: ROWS_AT_ONCE are copied together, and loaded with prefetching.
+enum { ROWS_AT_ONCE = 32 };
+
 struct row_loader {
     struct state *state;
     struct table *table;
     uint16_t number;
+    uint32_t n;
+    uint64_t ids[ROWS_AT_ONCE];
+    uint32_t lengths[ROWS_AT_ONCE];
+    struct buf records;
     int result;
     struct err err;
 };
 
+static int rows_flush(struct row_loader *l)
+{
+    struct str records[ROWS_AT_ONCE];
+    const char *at = (const char *)l->records.data;
+    for (uint32_t i = 0; i < l->n; at += l->lengths[i++])
+        records[i] = (struct str){at, l->lengths[i]};
+    int result = table_rows_load(l->table, l->ids, records, l->n, &l->err);
+    buf_clear(&l->records);
+    l->n = 0;
+    return result;
+}
+
 static int row_load(void *context, uint64_t id, struct str row)
 {
     struct row_loader *l = context;
-    return table_row_load(l->table, id, row, &l->err);
+    buf_put(&l->records, row.s, row.len);
+    l->ids[l->n] = id;
+    l->lengths[l->n++] = row.len;
+    return l->n < ROWS_AT_ONCE ? 0 : rows_flush(l);
 }
 
 static void *rows_load(void *context)
 {
     struct row_loader *l = context;
     l->result = state_rows_each(l->state, l->number, row_load, l, &l->err);
+    if (l->result == 0)
+        l->result = rows_flush(l);
+    buf_done(&l->records);
     return NULL;
 }
 

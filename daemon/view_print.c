@@ -37,8 +37,7 @@ static void print_value(const json_t *v, FILE *to)
     free(text);
 }
 
-// ---- a user or an item
-// --------------------------------------------------------------------------------------
+// ---- a user or an item ------------------------------------------------------------------------------------
 
 static void print_profile(json_t *profile, FILE *to)
 {
@@ -136,8 +135,7 @@ static int print_entity(json_t *root, FILE *to)
     return 0;
 }
 
-// ---- a row of a table
-// ---------------------------------------------------------------------------------------
+// ---- a row of a table -------------------------------------------------------------------------------------
 
 static int print_embedding(json_t *root, FILE *to)
 {
@@ -161,8 +159,7 @@ static int print_embedding(json_t *root, FILE *to)
     return 0;
 }
 
-// ---- scores
-// -------------------------------------------------------------------------------------------------
+// ---- scores -----------------------------------------------------------------------------------------------
 
 struct print_score {
     const json_t *row;

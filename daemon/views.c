@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "daemon/views.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -155,8 +156,7 @@ int view_item(struct engine *e, struct str id, int64_t at, struct json *j, struc
     return 0;
 }
 
-// ---- embeddings
-// ------------------------------------------------------------------------------------------------
+// ---- embeddings -------------------------------------------------------------------------------------------
 
 static int view_table(const struct engine *e, struct str name, uint32_t *ret_table, struct err *err)
 {
@@ -175,7 +175,7 @@ static int view_table(const struct engine *e, struct str name, uint32_t *ret_tab
 
 int view_embedding(struct engine *e, struct str table, struct str id, struct json *j, struct err *err)
 {
-    uint32_t number;
+    uint32_t number = 0;
     if (view_table(e, table, &number, err) != 0)
         return -1;
     const struct table *t = model_table(updater_model(e->updater), number);
@@ -210,8 +210,7 @@ int view_embedding(struct engine *e, struct str table, struct str id, struct jso
     return 0;
 }
 
-// ---- scores
-// ----------------------------------------------------------------------------------------------------
+// ---- scores -----------------------------------------------------------------------------------------------
 
 struct scoring {
     struct event event;
@@ -295,6 +294,7 @@ static void scoring_json(const struct engine *e, const struct scoring *s, struct
         json_key(j, "item_id");
         json_str(j, s->items[i].text);
         for (uint32_t h = 0; h < e->config->model.n_heads; h++) {
+            assert(s->p[h] != NULL);
             json_key(j, e->config->model.heads[h].name);
             json_float(j, s->p[h][i]);
         }
@@ -319,8 +319,7 @@ int view_score(struct engine *e, const struct view_request *request, struct json
     return result;
 }
 
-// ---- times
-// -----------------------------------------------------------------------------------------------------
+// ---- times ------------------------------------------------------------------------------------------------
 
 int view_time(const char *text, int64_t *ret_ms)
 {

@@ -53,8 +53,7 @@ void gemm_tn(uint32_t m, uint32_t n, uint32_t k, const float *dy, const float *x
     gemm_tn_ld(m, n, k, dy, n, x, k, dw);
 }
 
-// ---- twins
-// --------------------------------------------------------------------------------------------------
+// ---- twins ------------------------------------------------------------------------------------------------
 
 void gemm_nt_naive(uint32_t m, uint32_t n, uint32_t k, const float *x, const float *w, float *y)
 {
@@ -103,8 +102,7 @@ void gemm_tn_naive(uint32_t m, uint32_t n, uint32_t k, const float *dy, const fl
     free(row);
 }
 
-// ---- setup and self-test
-// ------------------------------------------------------------------------------------
+// ---- setup and self-test ----------------------------------------------------------------------------------
 
 void gemm_thread_setup(void)
 {

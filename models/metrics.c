@@ -109,8 +109,7 @@ void metrics_merge(struct metrics *into, const struct metrics *from)
     into->n += from->n;
 }
 
-// ---- AUC
-// ----------------------------------------------------------------------------------------------------
+// ---- AUC --------------------------------------------------------------------------------------------------
 
 // A number that sorts as the float does, then the label in the lowest bit.
 static uint64_t sort_key(const uint8_t *record)
@@ -170,8 +169,7 @@ static double auc(const struct buf *scores)
     return value;
 }
 
-// ---- values, store
-// ------------------------------------------------------------------------------------------
+// ---- values, store ----------------------------------------------------------------------------------------
 
 static double entropy(double p)
 {

@@ -28,14 +28,14 @@ void metrics_merge(struct metrics *into, const struct metrics *from); // as if p
 
 struct metrics_values {
     uint64_t n;
-    double auc;         // NaN with one class only
+    double auc; // NaN with one class only
     double logloss;
     double ne;          // logloss / entropy of the base rate; NaN with one class only
     double calibration; // sum of predictions / sum of labels; NaN without labels
     double base_rate;
 };
 void metrics_values(const struct metrics *m, struct metrics_values *ret_values);
-void metrics_save(const struct metrics *m, struct buf *to);       // for the store: bit for bit
-int metrics_load(struct metrics *m, struct rd *from);             // -1: malformed
+void metrics_save(const struct metrics *m, struct buf *to); // for the store: bit for bit
+int metrics_load(struct metrics *m, struct rd *from);       // -1: malformed
 
 #endif

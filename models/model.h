@@ -29,11 +29,12 @@ struct model_options {
     float dense_lr;             // Adagrad of the dense layers
     uint32_t epochs;            // passes over the window's samples in training, at least 1
     uint64_t seed;
-    uint64_t auc_samples;       // scores kept for the AUC of an update, at least 1
+    uint64_t auc_samples; // scores kept for the AUC of an update, at least 1
 };
 
 // The options are copied. Errors are net_new's, with its *ret_block.
-int model_new(const struct model_options *options, struct model **ret_model, uint32_t *ret_block, struct err *err);
+int model_new(const struct model_options *options, struct model **ret_model, uint32_t *ret_block,
+              struct err *err);
 void model_free(struct model *m);
 struct net *model_net(struct model *m);
 struct table *model_table(struct model *m, uint32_t table);
@@ -66,10 +67,10 @@ void model_update_feed(struct model_update *u, const struct model_samples *sampl
 struct model_report {
     uint64_t samples;
     uint32_t n_heads;
-    const struct metrics *window;            // by head: progressive metrics of this update's samples
-    const struct overlay_figures *tables;    // by table
-    bool finite;                             // rows and dense layers hold no NaN or Inf
-    bool dense_trained;                      // some batch trained the dense layers
+    const struct metrics *window;         // by head: progressive metrics of this update's samples
+    const struct overlay_figures *tables; // by table
+    bool finite;                          // rows and dense layers hold no NaN or Inf
+    bool dense_trained;                   // some batch trained the dense layers
     bool frozen_after;
 };
 // expire_at_s: rows last seen before it minus the table's expire_ms go; 0: no expiry now.

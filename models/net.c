@@ -15,8 +15,7 @@
 #include "base/rng.h"
 #include "models/plan.h"
 
-// ---- names
-// --------------------------------------------------------------------------------------------------
+// ---- names ------------------------------------------------------------------------------------------------
 
 // Of inputs and of the blocks made so far.
 static struct value *value_find(const struct net *n, const char *name)
@@ -62,8 +61,7 @@ static int name_check(const char *what, const char *name, bool dots, struct err 
     return 0;
 }
 
-// ---- building
-// -----------------------------------------------------------------------------------------------
+// ---- building ---------------------------------------------------------------------------------------------
 
 static void *copy_of(const void *from, size_t count, size_t size)
 {
@@ -309,8 +307,7 @@ int net_new(const struct net_spec *spec, struct net **ret_net, uint32_t *ret_blo
     return 0;
 }
 
-// ---- what a net says of itself
-// ------------------------------------------------------------------------------
+// ---- what a net says of itself ----------------------------------------------------------------------------
 
 uint32_t net_param_count(const struct net *n)
 {

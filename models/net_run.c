@@ -11,8 +11,7 @@
 #include "models/net.h"
 #include "models/plan.h"
 
-// ---- forward
-// ------------------------------------------------------------------------------------------------
+// ---- forward ----------------------------------------------------------------------------------------------
 
 static void input_read(struct value *v, const struct net_input *input, uint32_t i,
                        const struct net_batch *batch)
@@ -72,8 +71,7 @@ void net_forward(struct net *n, const float *params, const struct net_batch *bat
     }
 }
 
-// ---- backward
-// -----------------------------------------------------------------------------------------------
+// ---- backward ---------------------------------------------------------------------------------------------
 
 static const float *head_weights(const struct net_batch *batch, uint32_t h)
 {
@@ -124,8 +122,7 @@ void net_backward(struct net *n, const float *params, const struct net_batch *ba
     }
 }
 
-// ---- what a batch left behind
-// -------------------------------------------------------------------------------
+// ---- what a batch left behind -----------------------------------------------------------------------------
 
 const float *net_gradient_rows(const struct net *n, uint32_t input, size_t *ret_stride)
 {

@@ -6,9 +6,8 @@
 // in address space for as many rows as the table can hold, of which only what is touched becomes memory, so
 // they never move:
 //
-//     rows    | id accum count last_seen_s vector | ...   stride bytes each; count 0: expired, or never
-//     admitted traces  | base u32, stamp u32 | ...                 base: the table's slot, or TABLE_NONE for
-//     a new row
+//     rows    | id accum count last_seen_s vector | ...   stride bytes each; count 0: expired, or never admitted
+//     traces  | base u32, stamp u32 | ...                 base: the table's slot, or TABLE_NONE for a new row
 //
 // A step first sums the gradients of equal rows in a dense buffer. `stamp` is the row's place there; it holds
 // if the buffer's owner of that place is the row (a sparse set), so nothing is cleared between steps. Then

@@ -153,16 +153,22 @@ uint32_t table_row_make(struct table *t, uint64_t id)
     return slab_insert(&t->slab, id);
 }
 
+// The row was changed in place; `before` tells whether it was admitted until then.
+static void row_admitted(struct table *t, const struct table_row *row, bool before)
+{
+    bool after = table_admitted(t, row);
+    if (before == after)
+        return;
+    slab_served_set(&t->slab, row->id, after);
+    t->admitted += after ? 1 : UINT64_MAX;
+}
+
 void table_row_set(struct table *t, uint32_t at, const struct table_row *row)
 {
     struct table_row *mine = slab_row(&t->slab, at);
     bool before = table_admitted(t, mine);
-    bool after = table_admitted(t, row);
     memcpy(mine, row, t->slab.stride);
-    if (before == after)
-        return;
-    slab_served_set(&t->slab, mine->id, after);
-    t->admitted += after ? 1 : UINT64_MAX;
+    row_admitted(t, mine, before);
 }
 
 void table_row_drop(struct table *t, uint32_t at)
@@ -182,7 +188,7 @@ static uint32_t count_fitted(const struct table *t, uint32_t count, bool vector)
     return count < admit ? count : admit - 1;
 }
 
-int table_row_load(struct table *t, uint64_t id, struct str record, struct err *err)
+static int record_check(const struct table *t, uint64_t id, struct str record, struct err *err)
 {
     size_t vector = t->options.dim * sizeof(float);
     if (id == 0)
@@ -191,22 +197,40 @@ int table_row_load(struct table *t, uint64_t id, struct str record, struct err *
         return err_set(err, ERR_CORRUPT,
                        "a row of table %s has %u bytes; with dim %u it has %u, or %zu with a vector", t->name,
                        record.len, t->options.dim, (unsigned)ROW_RECORD, ROW_RECORD + vector);
+    return 0;
+}
+
+int table_row_load(struct table *t, uint64_t id, struct str record, struct err *err)
+{
+    if (record_check(t, id, record, err) != 0)
+        return -1;
     uint32_t at = table_row_make(t, id);
     if (at == TABLE_NONE)
         return err_set(err, ERR_LIMIT, "table %s holds no more than %llu rows; raise its `rows`", t->name,
                        (unsigned long long)t->options.rows);
     struct rd from = rd_of(record.s, record.len);
-    struct table_row *row = mem_zalloc(t->slab.stride);
-    row->id = id;
+    struct table_row *row = slab_row(&t->slab, at);
+    bool before = table_admitted(t, row);
     row->accum = rd_f32(&from);
     row->count = rd_u32(&from);
     row->last_seen_s = rd_u32(&from);
     size_t left = rd_left(&from);
     row->count = count_fitted(t, row->count, left > 0);
+    memset(row->vector, 0, t->slab.stride - SLAB_HEADER);
     if (left > 0)
         memcpy(row->vector, rd_bytes(&from, left), left);
-    table_row_set(t, at, row);
-    free(row);
+    row_admitted(t, row, before);
+    return 0;
+}
+
+int table_rows_load(struct table *t, const uint64_t *ids, const struct str *records, uint32_t n,
+                    struct err *err)
+{
+    for (uint32_t i = 0; i < n; i++)
+        slab_prefetch(&t->slab, ids[i]);
+    for (uint32_t i = 0; i < n; i++)
+        if (table_row_load(t, ids[i], records[i], err) != 0)
+            return -1;
     return 0;
 }
 

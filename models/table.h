@@ -33,12 +33,12 @@ enum { TABLE_NONE = UINT32_MAX };
 struct table_options {
     const char *name;
     uint32_t dim;
-    uint64_t rows;      // capacity; a new id beyond it is not admitted and counted in `full`
-    uint32_t admit;     // occurrences before a row is admitted, at least 1
-    int64_t expire_ms;  // a row not seen for so long goes; 0: never
-    float lr;           // learning rate of row-wise Adagrad
-    float init;         // vectors begin normal with this standard deviation, from (seed, id) alone
-    float accum;        // initial accumulator
+    uint64_t rows;     // capacity; a new id beyond it is not admitted and counted in `full`
+    uint32_t admit;    // occurrences before a row is admitted, at least 1
+    int64_t expire_ms; // a row not seen for so long goes; 0: never
+    float lr;          // learning rate of row-wise Adagrad
+    float init;        // vectors begin normal with this standard deviation, from (seed, id) alone
+    float accum;       // initial accumulator
     uint64_t seed;
 };
 
@@ -62,15 +62,18 @@ bool table_admitted(const struct table *t, const struct table_row *row);
 // For gathers: vector of slot s is at table_vectors(t) + s * table_stride(t), in floats.
 const float *table_vectors(const struct table *t);
 size_t table_stride(const struct table *t);
-uint64_t table_count(const struct table *t);          // rows
-uint64_t table_admitted_count(const struct table *t); // of them admitted
-uint64_t table_bytes(const struct table *t);          // of the rows that are there, and the index
+uint64_t table_count(const struct table *t);                      // rows
+uint64_t table_admitted_count(const struct table *t);             // of them admitted
+uint64_t table_bytes(const struct table *t);                      // of the rows that are there, and the index
 uint64_t table_budget_bytes(const struct table_options *options); // of a full table; what is mapped
 
 // Persistence: the record of a row is accum f32, count u32, last_seen_s u32, then the vector where admitted.
 void table_row_put(const struct table *t, const struct table_row *row, struct buf *to);
 // ERR_CORRUPT, ERR_LIMIT. A row that was admitted under another `admit` stays so: its count is fitted.
 int table_row_load(struct table *t, uint64_t id, struct str record, struct err *err);
+// The same for n rows, with prefetching; some tens at a time.
+int table_rows_load(struct table *t, const uint64_t *ids, const struct str *records, uint32_t n,
+                    struct err *err);
 
 // Over (id, vector) of every admitted row in order of id.
 struct digest table_digest(const struct table *t);
@@ -79,7 +82,7 @@ struct digest table_digest_full(const struct table *t);
 // Slots in order of id, ascending; the caller frees. *ret_n of them.
 uint32_t *table_order(const struct table *t, uint32_t *ret_n);
 
-// ---- overlay ------------------------------------------------------------------------------------------------
+// ---- overlay ----------------------------------------------------------------------------------------------
 
 // Copies of the rows that an update touches, new rows, and tombstones. One per table and update.
 struct overlay;
@@ -90,7 +93,8 @@ void overlay_clear(struct overlay *o); // for reuse by the next update
 // The overlay's slot of `id`, copied from the table or made new on first touch; counts the occurrences and
 // takes last_seen. TABLE_NONE if it is not admitted (yet), or the table is full. Both in order of the array,
 // so that the result depends on the samples alone. The id 0 is none: TABLE_NONE, and nothing is counted.
-void overlay_touch(struct overlay *o, const uint64_t *ids, const uint32_t *seen_s, uint32_t n, uint32_t *ret_slots);
+void overlay_touch(struct overlay *o, const uint64_t *ids, const uint32_t *seen_s, uint32_t n,
+                   uint32_t *ret_slots);
 const float *overlay_vectors(const struct overlay *o); // gathers as for a table; moves when the overlay grows
 size_t overlay_stride(const struct overlay *o);
 
@@ -100,7 +104,8 @@ size_t overlay_stride(const struct overlay *o);
 void overlay_step(struct overlay *o, const uint32_t *slots, const float *gradients, uint32_t n);
 // The same in two halves, for a batch whose inputs share a table: gradients are summed over all calls, in their
 // order, and then every row among them takes one step with g = scale * sum. Gradient i is at i * stride, in floats.
-void overlay_gradient(struct overlay *o, const uint32_t *slots, const float *gradients, size_t stride, uint32_t n);
+void overlay_gradient(struct overlay *o, const uint32_t *slots, const float *gradients, size_t stride,
+                      uint32_t n);
 void overlay_descend(struct overlay *o, float scale);
 
 // Rows of the table (with the overlay seen first) last seen before `before_s` become tombstones. Comes last:
@@ -109,15 +114,16 @@ void overlay_expire(struct overlay *o, uint32_t before_s);
 
 struct overlay_figures {
     uint64_t rows, admitted, created, tombstones, full;
-    bool finite;       // no NaN or Inf in any touched row
-    float norm_max;    // largest L2 norm of a touched vector
+    bool finite;    // no NaN or Inf in any touched row
+    float norm_max; // largest L2 norm of a touched vector
     double norm_mean;
 };
 void overlay_figures(const struct overlay *o, struct overlay_figures *ret_figures);
 // Touched rows in order of id (tombstones: row NULL). `served` is true when consumers must hear of it: the row
 // is admitted, or was and is gone.
 void overlay_each(const struct overlay *o,
-                  void (*each)(void *context, uint64_t id, const struct table_row *row, bool served), void *context);
+                  void (*each)(void *context, uint64_t id, const struct table_row *row, bool served),
+                  void *context);
 // Applies to the table: rows copied in, tombstones removed.
 void table_apply(struct table *t, const struct overlay *o);
 

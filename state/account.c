@@ -111,7 +111,7 @@ static void *block_take(struct account *a, uint32_t order)
     return b;
 }
 
-static void block_give(struct account *a, uint8_t *p, uint32_t order)
+static void block_give(struct account *a, const uint8_t *p, uint32_t order)
 {
     uint64_t at = (uint64_t)(p - a->base);
     for (; order < ACCOUNT_ORDERS - 1; order++) {

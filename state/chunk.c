@@ -125,6 +125,7 @@ bool chunk_read(struct chunk_reader *r, struct chunk_tile *ret_tile)
     if (r->left == 0) {
         if (rd_left(&r->from) == 0)
             return false;
+        assert(r->from.p != NULL);
         r->measure = rd_u8(&r->from);
         r->left = rd_varint(&r->from);
         r->offset = 0;

@@ -28,8 +28,7 @@
 #include "base/mem.h"
 #include "state/internal.h"
 
-// ---- the commit thread
-// ---------------------------------------------------------------------------------------
+// ---- the commit thread ------------------------------------------------------------------------------------
 
 static void tell(struct committer *c)
 {
@@ -194,8 +193,7 @@ void committer_stop(struct state *s)
     c->fd = -1;
 }
 
-// ---- the main thread
-// -----------------------------------------------------------------------------------------
+// ---- the main thread --------------------------------------------------------------------------------------
 
 // A const state still has a lock to be taken.
 static struct committer *committer_of(const struct state *s)

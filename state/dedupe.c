@@ -28,6 +28,7 @@ enum {
     DEDUPE_MAGIC = 0x64647570,
     DEDUPE_VERSION = 1,
     DEDUPE_SLOTS_LOG2 = 10, // at least
+    DEDUPE_AHEAD = 16,      // how far ahead of its use a slot is fetched when blocks are read
     MINUTE_MS = 60000,
     MINUTE_NONE = INT32_MIN,
 };
@@ -193,14 +194,14 @@ static uint64_t id_slot(const struct dedupe *d, uint64_t id)
     return i;
 }
 
-// A table without the dead, in which the living take at most five eighths.
-static void table_rebuild(struct dedupe *d)
+// A table without the dead, in which the living and `more` take at most five eighths.
+static void table_rebuild(struct dedupe *d, uint64_t more)
 {
     uint64_t *ids = d->ids;
     int32_t *minutes = d->minutes;
     unsigned old = d->log2;
     unsigned log2 = DEDUPE_SLOTS_LOG2;
-    while ((UINT64_C(5) << log2) / 8 < d->living + 1)
+    while ((UINT64_C(5) << log2) / 8 < d->living + more)
         log2++;
     table_new(d, log2);
     for (uint64_t i = 0; i < UINT64_C(1) << old; i++) {
@@ -218,7 +219,7 @@ static void table_rebuild(struct dedupe *d)
 static void id_put(struct dedupe *d, uint64_t i, uint64_t id, int32_t minute)
 {
     if (d->ids[i] == 0 && d->taken + 1 > (UINT64_C(3) << d->log2) / 4) {
-        table_rebuild(d);
+        table_rebuild(d, 1);
         i = id_slot(d, id);
     }
     d->taken += d->ids[i] == 0;
@@ -327,6 +328,29 @@ void dedupe_block_put(struct dedupe *d, uint64_t commit, struct buf *to)
     source_add(d, commit, newest);
 }
 
+static uint64_t id_at(const uint8_t *ids, uint64_t k)
+{
+    uint64_t id;
+    memcpy(&id, ids + k * sizeof id, sizeof id);
+    return id;
+}
+
+static void ids_remember(struct dedupe *d, const uint8_t *ids, uint64_t n, int32_t minute)
+{
+    if (d->taken + n > (UINT64_C(3) << d->log2) / 4)
+        table_rebuild(d, n);
+    for (uint64_t k = 0; k < n; k++) {
+        if (k + DEDUPE_AHEAD < n)
+            __builtin_prefetch(&d->ids[id_home(d, id_at(ids, k + DEDUPE_AHEAD))]);
+        uint64_t id = id_at(ids, k);
+        if (id == 0)
+            continue;
+        uint64_t i = id_slot(d, id);
+        if (d->ids[i] != id || !minute_alive(d, d->minutes[i]))
+            id_put(d, i, id, minute);
+    }
+}
+
 // One run of ids of one minute; those that died since by the block's own watermark were not written.
 static void run_get(struct dedupe *d, struct rd *from, uint64_t n, int32_t *io_newest)
 {
@@ -335,14 +359,9 @@ static void run_get(struct dedupe *d, struct rd *from, uint64_t n, int32_t *io_n
         from->bad = true;
         return;
     }
-    for (uint64_t k = 0; k < n; k++) {
-        uint64_t id = rd_u64(from);
-        if (id == 0 || !minute_alive(d, (int32_t)minute))
-            continue;
-        uint64_t i = id_slot(d, id);
-        if (d->ids[i] != id || !minute_alive(d, d->minutes[i]))
-            id_put(d, i, id, (int32_t)minute);
-    }
+    const uint8_t *ids = rd_bytes(from, n * sizeof(uint64_t));
+    if (minute_alive(d, (int32_t)minute))
+        ids_remember(d, ids, n, (int32_t)minute);
     *io_newest = (int32_t)minute > *io_newest ? (int32_t)minute : *io_newest;
 }
 

@@ -28,8 +28,7 @@ enum {
     PREFETCH_STEP = 4,
 };
 
-// ---- the table
-// ---------------------------------------------------------------------------------------------
+// ---- the table --------------------------------------------------------------------------------------------
 
 static uint64_t table_key(enum entity_kind kind, uint16_t partition, uint64_t id)
 {
@@ -151,8 +150,7 @@ void entities_prefetch(const struct entities *es, enum entity_kind kind, uint16_
     p->at++;
 }
 
-// ---- one entity
-// --------------------------------------------------------------------------------------------
+// ---- one entity -------------------------------------------------------------------------------------------
 
 struct entity *entity_new(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id,
                           struct str text)
@@ -261,8 +259,7 @@ struct str state_profile(const struct entity *e, int64_t *ret_ts)
     return p != NULL && !p->deleted ? (struct str){p->record, p->len} : str_of("");
 }
 
-// ---- the cache
-// ---------------------------------------------------------------------------------------------
+// ---- the cache --------------------------------------------------------------------------------------------
 
 struct entities *entities_new(const struct state_options *options, struct store *store, bool fresh)
 {
@@ -393,8 +390,7 @@ void entities_figures(const struct entities *es, struct entities_figures *ret_fi
     };
 }
 
-// ---- changes
-// -----------------------------------------------------------------------------------------------
+// ---- changes ----------------------------------------------------------------------------------------------
 
 static void entity_dirty(struct entities *es, struct entity *e)
 {

@@ -35,15 +35,16 @@ void entities_watermark(struct entities *es, int64_t watermark); // tiles age by
 void entities_count(struct entities *es, struct entity *e, uint16_t partition, uint8_t measure, int64_t ts,
                     uint64_t n);
 uint64_t entities_window(struct entities *es, struct entity *e, uint8_t measure, uint32_t window, int64_t at);
-void entities_sequence_add(struct entities *es, struct entity *user, uint8_t action, uint64_t item, int64_t ts);
+void entities_sequence_add(struct entities *es, struct entity *user, uint8_t action, uint64_t item,
+                           int64_t ts);
 uint32_t entities_sequence(const struct entity *user, uint8_t action, uint32_t max,
                            struct sequence_entry *ret_entries);
 // Where the last snapshot of (user, action, max) was put, for back-references: the offset in `segment` of
 // `commit`, or UINT32_MAX if there is none or the sequence changed since.
 uint32_t entities_snapshot(const struct entity *user, uint8_t action, uint32_t max, uint64_t commit,
                            uint32_t segment);
-void entities_snapshot_set(struct entity *user, uint8_t action, uint32_t max, uint64_t commit, uint32_t segment,
-                           uint32_t at);
+void entities_snapshot_set(struct entity *user, uint8_t action, uint32_t max, uint64_t commit,
+                           uint32_t segment, uint32_t at);
 bool entities_profile_set(struct entities *es, struct entity *e, int64_t ts, struct str record);
 
 // Puts every dirty part of every dirty entity into the batch; they are clean after it, and cannot be evicted
@@ -62,7 +63,8 @@ void entities_profile_put(const struct entity *e, struct buf *to);
 
 // True for the key of a tile hour that has left the longest window at `watermark`; for the compaction filter,
 // any thread.
-bool entities_key_expired(const struct state_options *options, int64_t watermark, const uint8_t *key, size_t n);
+bool entities_key_expired(const struct state_options *options, int64_t watermark, const uint8_t *key,
+                          size_t n);
 
 struct entities_figures {
     uint64_t users, items, bytes, hits, misses, evictions;

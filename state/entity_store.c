@@ -42,8 +42,7 @@ static struct str key_str(const struct key *k)
     return (struct str){(const char *)k->bytes, (uint32_t)k->len};
 }
 
-// ---- loading
-// -----------------------------------------------------------------------------------------------
+// ---- loading ----------------------------------------------------------------------------------------------
 
 // An entity while its keys are read.
 struct loading {
@@ -233,8 +232,7 @@ int entities_each(struct entities *es, enum entity_kind kind, int (*each)(void *
     return r;
 }
 
-// ---- batches
-// -----------------------------------------------------------------------------------------------
+// ---- batches ----------------------------------------------------------------------------------------------
 
 static void batch_put(struct store_batch *b, const struct key *key, const struct buf *value)
 {
@@ -327,8 +325,8 @@ static void entity_batch(struct entities *es, struct entity *e, struct store_bat
 
 __attribute__((always_inline)) static inline void batch_prefetch(const struct entities *es, uint64_t i)
 {
-    if (i + 2 * BATCH_AHEAD < es->n_dirty)
-        entity_prefetch(es->dirty[i + 2 * BATCH_AHEAD]);
+    if (i + UINT64_C(2) * BATCH_AHEAD < es->n_dirty)
+        entity_prefetch(es->dirty[i + UINT64_C(2) * BATCH_AHEAD]);
     if (i + BATCH_AHEAD < es->n_dirty)
         entity_prefetch_counters(es->dirty[i + BATCH_AHEAD]);
 }
@@ -346,8 +344,7 @@ void entities_batch(struct entities *es, uint64_t commit, struct store_batch *b)
     es->n_dirty = 0;
 }
 
-// ---- canonical bytes
-// ---------------------------------------------------------------------------------------
+// ---- canonical bytes --------------------------------------------------------------------------------------
 
 static void entity_head_put(const struct entity *e, struct buf *to)
 {

@@ -31,16 +31,14 @@ struct key {
     size_t n;
 };
 
-// ---- names: texts by hash, in two generations, so that memory is bounded
-// ------------------------------------
+// ---- names: texts by hash, in two generations, so that memory is bounded ----------------------------------
 
 struct names {
     struct map at;    // id -> offset in bytes
     struct buf bytes; // varint length, then the text; ...
 };
 
-// ---- blobs that are not durable yet
-// ---------------------------------------------------------------------------
+// ---- blobs that are not durable yet -----------------------------------------------------------------------
 
 struct blob {
     char *name;
@@ -48,8 +46,7 @@ struct blob {
     uint64_t commit;
 };
 
-// ---- order
-// ------------------------------------------------------------------------------------------------------
+// ---- order ------------------------------------------------------------------------------------------------
 
 // The runs of one commit: varint part, varint count, ...
 struct order {
@@ -61,8 +58,7 @@ struct order {
     uint64_t begin;    // commit of the oldest block that is kept
 };
 
-// ---- outbox
-// -----------------------------------------------------------------------------------------------------
+// ---- outbox -----------------------------------------------------------------------------------------------
 
 struct outbox_chunk {
     uint64_t commit;
@@ -88,8 +84,7 @@ struct outbox {
     size_t read_at;
 };
 
-// ---- the commit thread
-// --------------------------------------------------------------------------------------------
+// ---- the commit thread ------------------------------------------------------------------------------------
 
 struct commit {
     uint64_t number;

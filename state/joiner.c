@@ -50,7 +50,7 @@ void joiner_free(struct joiner *j)
     timeq_done(&j->due);
     timeq_done(&j->held);
     pending_done(j);
-    map_done(&j->by_arrival);
+    free(j->marks);
     buf_done(&j->ready);
     free(j);
 }

@@ -32,6 +32,8 @@ uint64_t joiner_bytes(const struct joiner *j);
 // What changed since the last block; then nothing is dirty.
 void joiner_block_put(struct joiner *j, uint64_t commit, struct buf *to);
 int joiner_block_get(struct joiner *j, uint64_t commit, struct rd *from, struct err *err);
+// To be called after the last joiner_block_get, before anything else but joiner_free.
+void joiner_recovered(struct joiner *j);
 // The oldest commit whose block recovery still needs.
 uint64_t joiner_low(const struct joiner *j, uint64_t next_commit);
 
@@ -43,6 +45,7 @@ struct joiner_pending {
     int64_t ts, due;
     uint32_t labels;
 };
-uint32_t joiner_of_user(const struct joiner *j, uint64_t user, uint32_t max, struct joiner_pending *ret_pending);
+uint32_t joiner_of_user(const struct joiner *j, uint64_t user, uint32_t max,
+                        struct joiner_pending *ret_pending);
 
 #endif

@@ -16,7 +16,7 @@
 // Everything that leaves is the least of all by (ts, arrival), so of the older impressions always a beginning
 // leaves: one mark tells which, whatever made them leave, and whatever the window was set to. A block that is
 // older than joiner_low holds none that is pending; updates and marks of later blocks pass over what they
-// do not find. About 25 bytes an impression, 12 where it shares user and request with the one before.
+// do not find. How blocks become memory again is told in joiner_recover.c. About 25 bytes an impression, 12 where it shares user and request with the one before.
 // To change the layout raise the version and STATE_FORMAT.
 #include <stdlib.h>
 
@@ -217,13 +217,9 @@ static void left_get(struct joiner *j, struct rd *from)
 {
     if (rd_u8(from) == 0)
         return;
-    struct timeq_entry mark = {.time = rd_zigzag(from)};
-    mark.order = rd_varint(from);
-    for (const struct timeq_entry *e = timeq_min(&j->due); e != NULL; e = timeq_min(&j->due)) {
-        if (timeq_before(&mark, e))
-            break;
-        pending_drop(j);
-    }
+    int64_t ts = rd_zigzag(from);
+    uint64_t arrival = rd_varint(from);
+    recover_mark(j, ts, arrival);
 }
 
 static void updates_get(struct joiner *j, struct rd *from)
@@ -231,12 +227,26 @@ static void updates_get(struct joiner *j, struct rd *from)
     uint64_t n = rd_varint(from);
     for (uint64_t i = 0; i < n && !from->bad; i++) {
         uint64_t arrival = rd_varint(from);
-        uint32_t at = map_get(&j->by_arrival, arrival_key(arrival));
+        uint32_t at = recover_find(j, arrival);
         struct label_set set = {0};
-        labels_get(from, at != MAP_NONE ? j->slab[at].ts : 0, &set);
-        if (at != MAP_NONE && !from->bad)
+        labels_get(from, at != PENDING_NONE ? j->slab[at].ts : 0, &set);
+        if (at != PENDING_NONE && !from->bad)
             labels_set(j, at, &set);
     }
+}
+
+// A number that can be the next one: numbers grow from block to block and inside one.
+static bool arrival_sound(const struct joiner *j, uint64_t arrival)
+{
+    uint64_t least = j->fresh_first;
+    if (j->slab_len > 0 && pending_arrival(&j->slab[j->slab_len - 1]) >= least)
+        least = pending_arrival(&j->slab[j->slab_len - 1]) + 1;
+    return arrival >= least && arrival < j->next_arrival;
+}
+
+static bool body_sound(const struct body_ref *body)
+{
+    return body->segment <= UINT16_MAX && body->commit >> (64 - ARRIVAL_BITS + 32) == 0;
 }
 
 // `io_i` and `io_arrival` hold the impression before, and then this one.
@@ -260,20 +270,18 @@ static void impression_get(struct joiner *j, struct rd *from, struct state_impre
         io_i->body.user_at = (uint32_t)rd_varint(from);
     }
     io_i->body.item_at = (uint32_t)((int64_t)io_i->body.user_at + rd_zigzag(from));
-    struct label_set set = {0};
-    if (shared & HAS_LABELS)
-        labels_get(from, io_i->ts, &set);
-    if (arrival < j->fresh_first || arrival >= j->next_arrival ||
-        map_get(&j->by_arrival, arrival_key(arrival)) != MAP_NONE || io_i->body.segment > UINT16_MAX ||
-        io_i->body.commit >> (64 - ARRIVAL_BITS + 32) != 0)
+    if (!arrival_sound(j, arrival) || !body_sound(&io_i->body))
         spoil(from);
     if (from->bad)
         return;
-    uint32_t at = pending_add(j, io_i, arrival);
-    *map_at(&j->by_arrival, arrival_key(arrival)) = at;
-    if (shared & HAS_LABELS)
-        labels_set(j, at, &set);
+    uint32_t at = recover_add(j, io_i, arrival);
     *io_arrival = arrival;
+    if (!(shared & HAS_LABELS))
+        return;
+    struct label_set set = {0};
+    labels_get(from, io_i->ts, &set);
+    if (!from->bad)
+        labels_set(j, at, &set);
 }
 
 static void held_get(struct joiner *j, struct rd *from)
@@ -338,6 +346,7 @@ int joiner_block_get(struct joiner *j, uint64_t commit, struct rd *from, struct 
     if (rd_varint(from) != commit)
         return err_set(err, ERR_CORRUPT, "joiner block of commit %lu names another commit",
                        (unsigned long)commit);
+    recover_begin(j);
     head_get(j, from);
     left_get(j, from);
     updates_get(j, from);
@@ -354,12 +363,6 @@ int joiner_block_get(struct joiner *j, uint64_t commit, struct rd *from, struct 
     j->fresh_first = j->next_arrival;
     j->left = false;
     return 0;
-}
-
-void joiner_recovered(struct joiner *j)
-{
-    if (j->by_arrival.keys != NULL)
-        map_done(&j->by_arrival);
 }
 
 // ---- digest

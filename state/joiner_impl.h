@@ -13,7 +13,6 @@
 #include <assert.h>
 
 #include "base/hash.h"
-#include "base/map.h"
 #include "state/joiner.h"
 #include "state/timeq.h"
 
@@ -72,6 +71,13 @@ struct joiner_source {
     uint64_t live;
 };
 
+// Of the impressions in slots below `first`, all up to (ts, arrival) have left.
+struct joiner_mark {
+    int64_t ts;
+    uint64_t arrival;
+    uint32_t first;
+};
+
 struct joiner {
     uint32_t magic;
     struct state_join_options options;
@@ -97,8 +103,8 @@ struct joiner {
 
     joiner_emit_fn *emit; // inside joiner_advance only
     void *emit_context;
-    struct buf
-        ready; // samples that left outside of it: varint body commit, record; first out at the next one
+    // Samples that left outside of it: varint body commit, record. They are the first out at the next one.
+    struct buf ready;
     struct sample scratch;
 
     // Durability. Numbers below `fresh_first` stand in a block.
@@ -110,7 +116,9 @@ struct joiner {
     uint64_t left_arrival;
     struct joiner_source *sources;
     size_t sources_head, sources_len, sources_cap;
-    struct map by_arrival; // arrival_key -> slot, while blocks are read back
+    bool recovering; // blocks are being read back: see joiner_recover.c
+    struct joiner_mark *marks;
+    size_t marks_len, marks_cap;
 };
 
 void pending_done(struct joiner *j); // slab, label sets, chains
@@ -124,13 +132,6 @@ void list_done(struct list *l);
 static inline void joiner_check(const struct joiner *j)
 {
     assert(j != NULL && j->magic == JOINER_MAGIC);
-}
-
-// Arrival numbers follow one another: unmixed they would stand in the map as one run, through which every
-// removal would go to its end.
-static inline uint64_t arrival_key(uint64_t arrival)
-{
-    return hash_mix(arrival + 1);
 }
 
 static inline uint64_t pending_arrival(const struct pending *p)
@@ -159,7 +160,24 @@ void label_set_free(struct joiner *j, uint32_t set);
 void held_add(struct joiner *j, const struct state_feedback *f);
 void held_clear(struct joiner *j);
 void joiner_source_add(struct joiner *j, uint64_t commit, uint64_t end, uint64_t live);
-// The blocks have been read; what served only for that is freed.
-void joiner_recovered(struct joiner *j);
+// A slot with impression and number and nothing else: in no chain and in no queue.
+uint32_t pending_place(struct joiner *j, const struct state_impression *i, uint64_t arrival);
+// Puts what stands in slot `at` into its chain, when its line has been fetched, and into `due`.
+void pending_enter(struct joiner *j, uint32_t at);
+// Forgets what stands in slot `at`, which is in no chain and in no queue; the slot itself remains taken.
+void pending_forget(struct joiner *j, uint32_t at);
+void pending_slot_free(struct joiner *j, uint32_t at);
+// Room for the chains of `n` impressions, where there are none yet.
+void chains_reserve(struct joiner *j, uint64_t n);
+
+// ---- reading blocks back (joiner_recover.c)
+
+void recover_begin(struct joiner *j);
+// The next impression in order of arrival.
+uint32_t recover_add(struct joiner *j, const struct state_impression *i, uint64_t arrival);
+// The slot of the impression numbered `arrival`, or PENDING_NONE.
+uint32_t recover_find(const struct joiner *j, uint64_t arrival);
+// Of the impressions added so far, all up to (ts, arrival) have left.
+void recover_mark(struct joiner *j, int64_t ts, uint64_t arrival);
 
 #endif

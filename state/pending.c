@@ -42,13 +42,13 @@ static void *slab_grow(void *slab, size_t len, size_t old_cap, size_t cap, size_
 }
 
 // Address space for all that max_pending allows is taken at once where that is sane, so that nothing is ever
-// moved; pages are only used as far as slots were.
-static uint32_t pending_cap(const struct joiner *j)
+// moved; pages are only used as far as slots were. The same for label sets.
+static uint32_t pending_cap(const struct joiner *j, uint32_t cap)
 {
     uint32_t max = j->options.max_pending;
-    if (j->slab_cap == 0 && max > 0 && max < PENDING_RESERVE)
+    if (cap == 0 && max > 0 && max < PENDING_RESERVE)
         return max + 1;
-    return j->slab_cap > 0 ? j->slab_cap * 2 : SLAB_FIRST;
+    return cap > 0 ? cap * 2 : SLAB_FIRST;
 }
 
 static uint32_t pending_slot(struct joiner *j)
@@ -60,14 +60,14 @@ static uint32_t pending_slot(struct joiner *j)
     }
     if (j->slab_len == j->slab_cap) {
         assert(j->slab_cap < PENDING_NONE / 2);
-        uint32_t cap = pending_cap(j);
+        uint32_t cap = pending_cap(j, j->slab_cap);
         j->slab = slab_grow(j->slab, j->slab_len, j->slab_cap, cap, sizeof *j->slab);
         j->slab_cap = cap;
     }
     return j->slab_len++;
 }
 
-static void pending_slot_free(struct joiner *j, uint32_t at)
+void pending_slot_free(struct joiner *j, uint32_t at)
 {
     j->slab[at].arrival = ARRIVAL_FREE;
     j->slab[at].next = j->slab_free;
@@ -82,7 +82,7 @@ static uint32_t label_set_slot(struct joiner *j)
         return set;
     }
     if (j->sets_len == j->sets_cap) {
-        uint32_t cap = j->sets_cap > 0 ? j->sets_cap * 2 : SLAB_FIRST;
+        uint32_t cap = pending_cap(j, j->sets_cap);
         j->sets = slab_grow(j->sets, j->sets_len, j->sets_cap, cap, sizeof *j->sets);
         j->sets_cap = cap;
     }
@@ -110,9 +110,14 @@ void label_set_free(struct joiner *j, uint32_t set)
 
 enum { CHAINS_LOG2 = 10 };
 
+static size_t chains_bytes_of(uint32_t log2)
+{
+    return sizeof(struct chain_slot) << log2;
+}
+
 static size_t chains_bytes(const struct joiner *j)
 {
-    return j->chains.slots != NULL ? sizeof *j->chains.slots << j->chains.log2 : 0;
+    return j->chains.slots != NULL ? chains_bytes_of(j->chains.log2) : 0;
 }
 
 void pending_done(struct joiner *j)
@@ -149,11 +154,11 @@ static void chains_grow(struct chains *c)
     struct chains old = *c;
     c->log2 = old.slots != NULL ? old.log2 + 1 : CHAINS_LOG2;
     assert(c->log2 <= 32);
-    c->slots = mem_map(sizeof *c->slots << c->log2);
+    c->slots = mem_map(chains_bytes_of(c->log2));
     for (uint64_t i = 0; old.slots != NULL && i < UINT64_C(1) << old.log2; i++)
         if (old.slots[i].newest != 0)
             c->slots[chain_find(c, old.slots[i].tag)] = old.slots[i];
-    mem_unmap(old.slots, old.slots != NULL ? sizeof *old.slots << old.log2 : 0);
+    mem_unmap(old.slots, old.slots != NULL ? chains_bytes_of(old.log2) : 0);
 }
 
 // Frees slot i: what stands behind it moves up where its home allows.
@@ -207,6 +212,17 @@ static void chain_insert(struct joiner *j, uint32_t at)
     j->slab[before].next = at;
     if (is_newest)
         slot->newest = at + 1;
+}
+
+void chains_reserve(struct joiner *j, uint64_t n)
+{
+    struct chains *c = &j->chains;
+    assert(c->slots == NULL);
+    c->log2 = CHAINS_LOG2;
+    while (n > (UINT64_C(3) << c->log2) / 4)
+        c->log2++;
+    assert(c->log2 <= 32);
+    c->slots = mem_map(chains_bytes_of(c->log2));
 }
 
 void chain_link_all(struct joiner *j)
@@ -287,7 +303,7 @@ uint64_t joiner_low(const struct joiner *j, uint64_t next_commit)
 // ---- pending
 // ---------------------------------------------------------------------------------------------------
 
-uint32_t pending_add(struct joiner *j, const struct state_impression *i, uint64_t arrival)
+uint32_t pending_place(struct joiner *j, const struct state_impression *i, uint64_t arrival)
 {
     assert(arrival < ARRIVAL_FREE && i->body.segment <= UINT16_MAX);
     assert(i->body.commit >> (64 - ARRIVAL_BITS + 32) == 0);
@@ -305,8 +321,20 @@ uint32_t pending_add(struct joiner *j, const struct state_impression *i, uint64_
         .partition = i->partition,
         .set = PENDING_NONE,
     };
+    return at;
+}
+
+void pending_enter(struct joiner *j, uint32_t at)
+{
+    const struct pending *p = &j->slab[at];
     chain_insert_later(j, at);
-    timeq_push(&j->due, (struct timeq_entry){i->ts, arrival, at});
+    timeq_push(&j->due, (struct timeq_entry){p->ts, pending_arrival(p), at});
+}
+
+uint32_t pending_add(struct joiner *j, const struct state_impression *i, uint64_t arrival)
+{
+    uint32_t at = pending_place(j, i, arrival);
+    pending_enter(j, at);
     return at;
 }
 
@@ -317,6 +345,13 @@ static void pending_set_drop(struct joiner *j, uint32_t set)
     j->sets[set].owner = PENDING_NONE;
     if (!j->sets[set].dirty)
         label_set_free(j, set);
+}
+
+void pending_forget(struct joiner *j, uint32_t at)
+{
+    if (j->slab[at].set != PENDING_NONE)
+        pending_set_drop(j, j->slab[at].set);
+    j->slab[at].arrival = ARRIVAL_FREE;
 }
 
 void pending_drop(struct joiner *j)
@@ -334,8 +369,6 @@ void pending_drop(struct joiner *j)
     if (p->set != PENDING_NONE)
         pending_set_drop(j, p->set);
     chain_remove_oldest(j, at);
-    if (j->by_arrival.keys != NULL)
-        map_remove(&j->by_arrival, arrival_key(arrival));
     pending_slot_free(j, at);
     timeq_pop(&j->due);
 }
@@ -372,5 +405,5 @@ uint64_t joiner_bytes(const struct joiner *j)
     return sizeof *j + j->slab_len * sizeof *j->slab + j->sets_len * sizeof *j->sets +
            j->feedback_cap * sizeof *j->feedback + j->sources_cap * sizeof *j->sources +
            (j->feedback_free.cap + j->fresh.cap + j->updates.cap) * sizeof(uint32_t) + j->ready.cap +
-           timeq_bytes(&j->due) + timeq_bytes(&j->held) + chains_bytes(j) + map_bytes(&j->by_arrival);
+           timeq_bytes(&j->due) + timeq_bytes(&j->held) + chains_bytes(j) + j->marks_cap * sizeof *j->marks;
 }

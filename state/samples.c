@@ -15,8 +15,7 @@
 
 enum { META_VERSION = 1 };
 
-// ---- parts
-// -----------------------------------------------------------------------------------------------------
+// ---- parts ------------------------------------------------------------------------------------------------
 
 static struct log_part *part_new(uint64_t commit, uint64_t seq, int64_t time)
 {
@@ -82,8 +81,7 @@ void samples_commit_set(struct samples *l, uint64_t commit)
     l->now = l->now->next;
 }
 
-// ---- bodies
-// ----------------------------------------------------------------------------------------------------
+// ---- bodies -----------------------------------------------------------------------------------------------
 
 static struct segment *segment_now(const struct log_part *p)
 {
@@ -135,8 +133,7 @@ uint32_t samples_segment(const struct samples *l)
     return l->now->n_segments > 0 ? l->now->n_segments - 1 : 0;
 }
 
-// ---- records
-// ---------------------------------------------------------------------------------------------------
+// ---- records ----------------------------------------------------------------------------------------------
 
 static struct log_value *value_now(struct log_part *p)
 {
@@ -185,8 +182,7 @@ void samples_trained(struct samples *l, uint64_t seq)
     l->trained = seq > l->trained ? seq : l->trained;
 }
 
-// ---- commits
-// -----------------------------------------------------------------------------------------------------
+// ---- commits ----------------------------------------------------------------------------------------------
 
 void log_key(uint64_t commit, uint8_t part, uint16_t n, uint8_t ret_key[LOG_KEY])
 {
@@ -275,8 +271,7 @@ void samples_durable(struct samples *l, uint64_t commit)
     }
 }
 
-// ---- retention
-// -----------------------------------------------------------------------------------------------------
+// ---- retention --------------------------------------------------------------------------------------------
 
 // The seq after the last one of the first `n` runs.
 static uint64_t runs_end(const struct samples *l, uint32_t n)

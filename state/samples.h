@@ -9,8 +9,8 @@
 // values of at most about 256 KiB) is about 30 bytes:
 //     varint body commit distance, varint segment, varint user_at, varint item_at, varint impression,
 //     zigzag ts, zigzag emitted - ts, varint labels, u8 flags (1 corrected, 2 watch_ms, 4 rate, 8 partition),
-//     zigzag label ts - ts of each label; then what the flags name: varint watch_ms, f32 rate, varint
-//     partition
+//     zigzag label ts - ts of each label; then what the flags name: varint watch_ms, f32 rate,
+//     varint partition
 #ifndef FRESHET_STATE_SAMPLES_H
 #define FRESHET_STATE_SAMPLES_H
 

@@ -22,8 +22,7 @@ struct chunk {
     uint64_t number;
 };
 
-// ---- values in the store
-// -----------------------------------------------------------------------------------------
+// ---- values in the store ----------------------------------------------------------------------------------
 
 struct log_place {
     uint64_t commit;
@@ -207,8 +206,7 @@ static int durable_read(struct samples *l, uint64_t seq, uint64_t end, struct sa
     return 0;
 }
 
-// ---- values in memory
-// ------------------------------------------------------------------------------------------
+// ---- values in memory -------------------------------------------------------------------------------------
 
 static void value_read(struct log_value *v, uint64_t commit, uint64_t seq, uint64_t end, struct sample *to)
 {
@@ -240,8 +238,7 @@ static void memory_read(const struct samples *l, uint64_t seq, uint64_t end, str
     }
 }
 
-// ---- segments
-// ------------------------------------------------------------------------------------------------------
+// ---- segments ---------------------------------------------------------------------------------------------
 
 static int segment_load(const struct samples *l, const struct body_ref *ref, struct segment **ret_segment,
                         struct err *err)
@@ -291,8 +288,7 @@ static int segment_get(struct samples *l, const struct body_ref *ref, struct seg
     return 0;
 }
 
-// ---- chunks
-// ----------------------------------------------------------------------------------------------------------
+// ---- chunks -----------------------------------------------------------------------------------------------
 
 static struct chunk *chunk_new(struct samples *l, uint32_t n)
 {

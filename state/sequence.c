@@ -4,12 +4,11 @@
 //
 // The value of a slot in the store:
 //
-//     +------------------+--------------+--------------+-------------+------------------+-------------+---
-//     ... | position varint  | end varint   | kept varint  | item u64    | ts zigzag        | item u64    |
-//     | of the first     | of the whole | entries of   |             | minus the one    |             |
-//     | entry            | sequence     | the whole    |             | before (first 0) |             |
-//     +------------------+--------------+--------------+-------------+------------------+-------------+---
-//     ...
+//     +------------------+--------------+--------------+-------------+------------------+---
+//     | position varint  | end varint   | kept varint  | item u64    | ts zigzag        | item, ts ...
+//     | of the first     | of the whole | entries of   |             | minus the one    |
+//     | entry            | sequence     | the whole    |             | before (first 0) |
+//     +------------------+--------------+--------------+-------------+------------------+---
 //
 // Every change writes the newest block, so the value with the largest `end` tells what is kept. `end` grows
 // with every entry, so of two copies of a block the one with the larger is the later. Two copies there are
@@ -97,8 +96,7 @@ uint32_t sequence_newest(const struct sequence *s, uint32_t max, struct sequence
     return n;
 }
 
-// ---- in the store
-// ------------------------------------------------------------------------------------------
+// ---- in the store -----------------------------------------------------------------------------------------
 
 void sequence_block_put(const struct sequence *s, uint64_t block, struct buf *to)
 {

@@ -29,12 +29,12 @@ enum {
     STATE_TABLES_MAX = 64,
 };
 
-// ---- opening -----------------------------------------------------------------------------------------------
+// ---- opening ----------------------------------------------------------------------------------------------
 
 struct state_window {
-    char name[16];    // "1h"
-    int64_t tile_ms;  // a multiple of the tile of the window before it
-    uint32_t tiles;   // length in tiles; spans do not get shorter either
+    char name[16];   // "1h"
+    int64_t tile_ms; // a multiple of the tile of the window before it
+    uint32_t tiles;  // length in tiles; spans do not get shorter either
 };
 
 enum state_emit { STATE_EMIT_WAIT, STATE_EMIT_FIRST_LABEL };
@@ -43,7 +43,7 @@ enum state_watch { STATE_WATCH_MAX, STATE_WATCH_SUM, STATE_WATCH_LAST };
 struct state_join_options {
     int64_t window_ms;
     enum state_emit emit;
-    bool corrections;      // first_label: a later label makes a corrected sample
+    bool corrections; // first_label: a later label makes a corrected sample
     enum state_watch watch_of;
     uint32_t labels;       // bit a: action a is a label (impression never)
     double keep_negatives; // alpha in (0, 1]: share kept of samples without any label
@@ -57,8 +57,8 @@ struct state_options {
     struct state_join_options join;
     int64_t out_of_order_ms; // for how long feedback waits for an impression out of order
     int64_t dedupe_window_ms;
-    uint64_t dedupe_max;     // ids remembered at most; at the bound the oldest minute goes
-    uint64_t cache_bytes;    // entities
+    uint64_t dedupe_max;  // ids remembered at most; at the bound the oldest minute goes
+    uint64_t cache_bytes; // entities
     uint64_t body_cache_bytes;
     uint64_t block_cache_bytes; // RocksDB's
     uint64_t samples_keep_ms;   // retention of the sample log, event time; 0: for ever
@@ -72,15 +72,16 @@ struct state_options {
 
 // Opens or creates the store in `dir`. ERR_VERSION: another format. ERR_CORRUPT: damaged; the message says
 // what. ERR_LOCKED: another process has it. ERR_NOT_FOUND: absent and fail_if_absent.
-int state_open(const char *dir, const struct state_options *options, struct state **ret_state, struct err *err);
+int state_open(const char *dir, const struct state_options *options, struct state **ret_state,
+               struct err *err);
 void state_close(struct state *s); // what is not committed is lost, as it must be
 
-// ---- progress: the caller's own record, written with every commit --------------------------------------------
+// ---- progress: the caller's own record, written with every commit -----------------------------------------
 
 // As of the last commit before state_open; empty for a new store. Valid until state_close.
 struct str state_progress(const struct state *s);
 
-// ---- users and items ---------------------------------------------------------------------------------------
+// ---- users and items --------------------------------------------------------------------------------------
 
 enum entity_kind { ENTITY_USER = 0, ENTITY_ITEM = 1 };
 
@@ -102,7 +103,8 @@ int64_t entity_first_ts(const struct entity *e); // ts of the event that created
 
 // Counts `n` under `measure` (an action, or MEASURE_WATCH_MS) in the tile of `ts`, in every window in which
 // that tile is alive at the watermark (state_advance).
-void state_count(struct state *s, struct entity *e, uint16_t partition, uint8_t measure, int64_t ts, uint64_t n);
+void state_count(struct state *s, struct entity *e, uint16_t partition, uint8_t measure, int64_t ts,
+                 uint64_t n);
 // Sum over tiles floor(at/size)-n+1 .. floor(at/size) that are alive at the watermark. O(1) when `at` does not
 // go back by more than the newest tile.
 uint64_t state_window(struct state *s, struct entity *e, uint8_t measure, uint32_t window, int64_t at);
@@ -130,7 +132,7 @@ struct str state_name(struct state *s, uint64_t id);
 // Evicts clean entities beyond cache_bytes, least recently used first. No struct entity * survives it.
 void state_trim(struct state *s);
 
-// ---- bodies: encoded impressions, appended, never changed ------------------------------------------------------
+// ---- bodies: encoded impressions, appended, never changed -------------------------------------------------
 
 // A body lies in a segment (about 256 KiB) of the commit that wrote it.
 struct body_ref {
@@ -153,7 +155,7 @@ void state_sequence_put(struct state *s, struct entity *user, uint8_t action, ui
 // newest first; *ret_ids points into the segment (unaligned).
 uint32_t state_sequence_get(struct str segment, struct rd *from, const uint8_t **ret_ids);
 
-// ---- joining -------------------------------------------------------------------------------------------------
+// ---- joining ----------------------------------------------------------------------------------------------
 
 struct state_impression {
     uint64_t user;
@@ -179,10 +181,10 @@ struct sample {
     struct body_ref body;
     uint64_t impression; // arrival number of the impression, from 0: the same in a corrected sample
     int64_t impression_ts;
-    int64_t emitted_ts;  // wait: impression_ts + window; first_label: the label's ts; at the bound: the watermark
-    uint32_t labels;     // bit a: action a came
-    bool corrected;      // replaces an earlier sample of the same impression
-    float keep_rate;     // of a negative; 1 for what has a label
+    int64_t emitted_ts; // impression_ts + window; first_label: the label's ts; at the bound: the watermark
+    uint32_t labels;    // bit a: action a came
+    bool corrected;     // replaces an earlier sample of the same impression
+    float keep_rate;    // of a negative; 1 for what has a label
     uint64_t watch_ms;
     int64_t label_ts[ACTION_MAX]; // ts of the first such feedback; of `watch`: of the value; 0: none
     uint16_t partition;
@@ -190,15 +192,15 @@ struct sample {
 
 struct state_join_counts {
     uint64_t impressions;
-    uint64_t joined;      // feedback that met an impression
-    uint64_t orphans;     // feedback without one
-    uint64_t held;        // feedback that waits now
-    uint64_t pending;     // impressions that wait now
-    uint64_t samples;     // emitted, corrected ones included
+    uint64_t joined;  // feedback that met an impression
+    uint64_t orphans; // feedback without one
+    uint64_t held;    // feedback that waits now
+    uint64_t pending; // impressions that wait now
+    uint64_t samples; // emitted, corrected ones included
     uint64_t corrected;
     uint64_t negatives_dropped; // by keep_negatives
-    uint64_t left_early;  // at max_pending
-    uint64_t late_labels; // feedback after its sample left (no correction made)
+    uint64_t left_early;        // at max_pending
+    uint64_t late_labels;       // feedback after its sample left (no correction made)
 };
 
 void state_impression(struct state *s, const struct state_impression *impression);
@@ -216,9 +218,10 @@ struct state_pending {
     int64_t ts, due;
     uint32_t labels;
 };
-uint32_t state_pending_of_user(const struct state *s, uint64_t user, uint32_t max, struct state_pending *ret_pending);
+uint32_t state_pending_of_user(const struct state *s, uint64_t user, uint32_t max,
+                               struct state_pending *ret_pending);
 
-// ---- the sample log --------------------------------------------------------------------------------------------
+// ---- the sample log ---------------------------------------------------------------------------------------
 
 uint64_t state_samples_end(const struct state *s);   // sequence number of the next sample
 uint64_t state_samples_begin(const struct state *s); // of the oldest that is kept
@@ -237,7 +240,7 @@ void state_chunk_free(struct state *s, struct sample_chunk *chunk);
 // Everything below `seq` has been trained on: where the next start of the daemon begins to look.
 void state_samples_trained(struct state *s, uint64_t seq);
 
-// ---- dedupe, order, outbox ---------------------------------------------------------------------------------------
+// ---- dedupe, order, outbox --------------------------------------------------------------------------------
 
 // True if the id was seen inside the window; else it is remembered. Remembered while
 // floor(watermark / 1 min) <= floor(t / 1 min) + window / 1 min, t the ts or, of a late event, the watermark then.
@@ -245,8 +248,8 @@ bool state_seen(struct state *s, uint64_t event_id, int64_t ts);
 
 // The next `count` messages were of `part` (count 0: the part went idle). Merged with the run before it.
 void state_order(struct state *s, uint16_t part, uint32_t count);
-int state_order_each(struct state *s, void (*run)(void *context, uint16_t part, uint32_t count), void *context,
-                     struct err *err);
+int state_order_each(struct state *s, void (*run)(void *context, uint16_t part, uint32_t count),
+                     void *context, struct err *err);
 
 struct outbox_entry {
     uint64_t sequence; // from 1
@@ -262,10 +265,10 @@ uint64_t state_outbox_put(struct state *s, struct str topic, struct str key, str
 void state_outbox_delivered(struct state *s, uint64_t sequence);
 // The first entry with a number above `after` that is durable. false: none. Valid until the next call.
 bool state_outbox_next(struct state *s, uint64_t after, struct outbox_entry *ret_entry, struct err *err);
-uint64_t state_outbox_end(const struct state *s); // sequence number of the last entry put
+uint64_t state_outbox_end(const struct state *s);   // sequence number of the last entry put
 uint64_t state_outbox_begin(const struct state *s); // everything up to it is delivered
 
-// ---- models --------------------------------------------------------------------------------------------------
+// ---- models -----------------------------------------------------------------------------------------------
 
 void state_row_put(struct state *s, uint16_t table, uint64_t id, struct str row);
 void state_row_delete(struct state *s, uint16_t table, uint64_t id);
@@ -276,13 +279,13 @@ int state_rows_each(struct state *s, uint16_t table, int (*row)(void *context, u
 void state_blob_put(struct state *s, const char *name, struct str blob);
 int state_blob_get(struct state *s, const char *name, struct buf *ret_blob, bool *ret_found, struct err *err);
 
-// ---- commit --------------------------------------------------------------------------------------------------
+// ---- commit -----------------------------------------------------------------------------------------------
 
 // Hands everything dirty, and `progress`, to the commit thread. Waits for the commit before it, if that is
 // still under way. *ret_ticket grows by 1 a commit.
 int state_commit(struct state *s, struct str progress, uint64_t *ret_ticket, struct err *err);
-bool state_commit_busy(const struct state *s);       // one is under way
-uint64_t state_commit_durable(const struct state *s); // the newest ticket that is on disk
+bool state_commit_busy(const struct state *s);           // one is under way
+uint64_t state_commit_durable(const struct state *s);    // the newest ticket that is on disk
 int state_commit_wait(struct state *s, struct err *err); // until none is under way
 // The commit under way fails and is tried again by itself every second (a full disk): how it fails, else
 // ERR_NONE. Nothing is lost meanwhile; the caller stops taking in events.
@@ -291,12 +294,12 @@ void state_commit_error(const struct state *s, struct err *ret_err);
 int state_commit_fd(const struct state *s);
 void state_commit_ack(struct state *s);
 
-// ---- export, digest, figures -----------------------------------------------------------------------------------
+// ---- export, digest, figures ------------------------------------------------------------------------------
 
 // Every entity of a kind in key order, from the store: call after a commit is durable. The entity is valid
 // inside the call only.
-int state_entities_each(struct state *s, enum entity_kind kind,
-                        int (*each)(void *context, struct entity *e), void *context, struct err *err);
+int state_entities_each(struct state *s, enum entity_kind kind, int (*each)(void *context, struct entity *e),
+                        void *context, struct err *err);
 
 // XXH3-128 over the logical content in key order (docs/CONTRACT.md); after a durable commit.
 struct state_digests {
@@ -307,8 +310,8 @@ struct state_digests {
     struct digest samples; // the sample log as far as it is kept; body bytes are hashed by `body`
 };
 // `body` gives the canonical bytes of a sample's body (segment back-references resolved) into `to`.
-int state_digest(struct state *s, void (*body)(void *context, const struct sample *sample, struct str segment,
-                                               struct buf *to),
+int state_digest(struct state *s,
+                 void (*body)(void *context, const struct sample *sample, struct str segment, struct buf *to),
                  void *context, struct state_digests *ret_digests, struct err *err);
 
 struct state_figures {

@@ -11,8 +11,10 @@
 // A low is a commit number: the oldest whose LOG block of that kind is still needed. Recovery reads the
 // joiner's and the dedupe's blocks from their lows on, in order of commit, and at least the last one of each,
 // which carries totals. So it costs what the join window and the dedupe window hold, however long the log is.
+// The dedupe is read by a thread of its own: a start waits for the longer of the two.
 #include <assert.h>
 #include <inttypes.h>
+#include <pthread.h>
 
 #include "state/internal.h"
 
@@ -160,6 +162,44 @@ static int blocks_load(struct state *s, enum key_log part, uint64_t low, block_f
     return r;
 }
 
+struct dedupe_load {
+    struct state *state;
+    uint64_t low;
+    int result;
+    struct err err;
+};
+
+static void *dedupe_load(void *context)
+{
+    struct dedupe_load *l = context;
+    l->result = blocks_load(l->state, KEY_LOG_DEDUPE, l->low, dedupe_block, &l->err);
+    return NULL;
+}
+
+static int joiner_load(struct state *s, uint64_t low, struct err *err)
+{
+    int result = blocks_load(s, KEY_LOG_JOINER, low, joiner_block, err);
+    if (result == 0)
+        joiner_recovered(s->joiner);
+    return result;
+}
+
+// The two share nothing but the store, which many threads may read.
+static int joiner_dedupe_load(struct state *s, uint64_t joiner, uint64_t dedupe, struct err *err)
+{
+    struct dedupe_load load = {.state = s, .low = dedupe};
+    pthread_t thread;
+    bool beside = pthread_create(&thread, NULL, dedupe_load, &load) == 0;
+    int result = joiner_load(s, joiner, err);
+    if (beside)
+        pthread_join(thread, NULL);
+    else
+        dedupe_load(&load);
+    if (result == 0 && load.result != 0 && err != NULL)
+        *err = load.err;
+    return result == 0 ? load.result : result;
+}
+
 static int blocks_recover(struct state *s, struct err *err)
 {
     uint64_t lows[3];
@@ -173,8 +213,7 @@ static int blocks_recover(struct state *s, struct err *err)
         entities_watermark(s->entities, s->watermark);
         dedupe_advance(s->dedupe, s->watermark);
     }
-    if (blocks_load(s, KEY_LOG_JOINER, lows[0], joiner_block, err) != 0 ||
-        blocks_load(s, KEY_LOG_DEDUPE, lows[1], dedupe_block, err) != 0)
+    if (joiner_dedupe_load(s, lows[0], lows[1], err) != 0)
         return -1;
     return outbox_load(s, lows[2], err);
 }

@@ -21,8 +21,7 @@ int state_entities_each(struct state *s, enum entity_kind kind, int (*each)(void
     return entities_each(s->entities, kind, each, context, err);
 }
 
-// ---- entities
-// ------------------------------------------------------------------------------------------------
+// ---- entities ---------------------------------------------------------------------------------------------
 
 struct entity_digests {
     struct entities *entities;
@@ -76,8 +75,7 @@ static int digest_entities(struct state *s, struct state_digests *ret, struct er
     return r;
 }
 
-// ---- samples
-// -------------------------------------------------------------------------------------------------
+// ---- samples ----------------------------------------------------------------------------------------------
 
 typedef void body_fn(void *context, const struct sample *sample, struct str segment, struct buf *to);
 
@@ -160,8 +158,7 @@ int state_digest(struct state *s, body_fn *body, void *context, struct state_dig
     return 0;
 }
 
-// ---- figures
-// -------------------------------------------------------------------------------------------------
+// ---- figures ----------------------------------------------------------------------------------------------
 
 static void commit_figures(const struct state *s, struct state_figures *f)
 {

@@ -4,9 +4,8 @@
 // through SstFileWriter and ingested: nothing is ever in a memtable or a WAL, an ingestion is one record in
 // the MANIFEST, so it is atomic, and opening after kill -9 has nothing to replay.
 //
-//     DIR/                 RocksDB's own: CURRENT, MANIFEST-*, *.sst, LOCK, LOG, OPTIONS-*; its WAL stays
-//     empty DIR/ingest/N.sst     files of a batch that is being written; moved (linked) into DIR by the
-//     ingestion;
+//     DIR/                 RocksDB's own: CURRENT, MANIFEST-*, *.sst, LOCK, LOG, OPTIONS-*; its WAL stays empty
+//     DIR/ingest/N.sst     files of a batch that is being written; the ingestion moves (links) them into DIR;
 //                          what a killed process left is removed at open
 //
 // Durability: SstFileWriter syncs a file when it finishes it; the ingestion syncs it again after the link,
@@ -49,8 +48,7 @@ enum {
     READ_ONLY_TRIES = 10,     // files can go while a read-only open of a live store finds them
 };
 
-// ---- errors
-// ------------------------------------------------------------------------------------------------
+// ---- errors -----------------------------------------------------------------------------------------------
 
 // Who holds the lock. Not for locks of this process: closing any descriptor of LOCK would drop them.
 static long lock_holder(const char *dir)
@@ -113,8 +111,7 @@ int store_fail(const char *dir, char *text, const char *doing, struct err *err)
     return -1;
 }
 
-// ---- the directory
-// -------------------------------------------------------------------------------------------
+// ---- the directory ----------------------------------------------------------------------------------------
 
 struct contents {
     bool absent, current, tables, foreign;
@@ -192,7 +189,7 @@ static int dir_make(const char *dir, struct err *err)
 // A store, or a place where one may be made.
 static int dir_check(const char *dir, const struct store_options *options, struct err *err)
 {
-    struct contents c;
+    struct contents c = {0};
     if (contents_read(dir, &c, err) != 0)
         return -1;
     if (c.current)
@@ -228,8 +225,7 @@ static int ingest_dir_clean(const struct store *s, struct err *err)
     return r;
 }
 
-// ---- options
-// -------------------------------------------------------------------------------------------------
+// ---- options ----------------------------------------------------------------------------------------------
 
 static const char *filter_name(void *state)
 {
@@ -246,9 +242,11 @@ static unsigned char filter_drops(void *state, int level, const char *key, size_
                                   size_t value_len, char **ret_value, size_t *ret_len,
                                   unsigned char *ret_changed)
 {
-    (void)level, (void)value, (void)value_len, (void)ret_value, (void)ret_len;
+    (void)level, (void)value, (void)value_len;
     const struct store *s = state;
     *ret_changed = 0;
+    *ret_value = NULL;
+    *ret_len = 0;
     return s->options.expired(s->options.expired_context, (const uint8_t *)key, key_len);
 }
 
@@ -320,8 +318,7 @@ static void store_options_make(struct store *s)
     rocksdb_ingestexternalfileoptions_set_move_files(s->ingest, 1);
 }
 
-// ---- open and close
-// ------------------------------------------------------------------------------------------
+// ---- open and close ---------------------------------------------------------------------------------------
 
 static int open_read_only(struct store *s, struct err *err)
 {
@@ -387,8 +384,7 @@ void store_close(struct store *s)
     free(s);
 }
 
-// ---- figures
-// -------------------------------------------------------------------------------------------------
+// ---- figures ----------------------------------------------------------------------------------------------
 
 static uint64_t property(const struct store *s, const char *name)
 {

@@ -28,13 +28,15 @@ struct store_options {
     void *expired_context;
 };
 
-int store_open(const char *dir, const struct store_options *options, struct store **ret_store, struct err *err);
+int store_open(const char *dir, const struct store_options *options, struct store **ret_store,
+               struct err *err);
 void store_close(struct store *s);
 
 // Keys and values are copied. A key that comes twice in a batch: the later one counts.
 struct store_batch *store_batch_new(void);
 void store_batch_free(struct store_batch *b);
-void store_batch_put(struct store_batch *b, const void *key, size_t key_len, const void *value, size_t value_len);
+void store_batch_put(struct store_batch *b, const void *key, size_t key_len, const void *value,
+                     size_t value_len);
 void store_batch_delete(struct store_batch *b, const void *key, size_t key_len);
 uint64_t store_batch_count(const struct store_batch *b);
 uint64_t store_batch_bytes(const struct store_batch *b);

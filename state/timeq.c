@@ -26,8 +26,7 @@ void timeq_clear(struct timeq *q)
     q->stage_len = 0;
 }
 
-// ---- ring
-// --------------------------------------------------------------------------------------------------
+// ---- ring -------------------------------------------------------------------------------------------------
 
 static uint64_t ring_len(const struct timeq *q)
 {
@@ -66,8 +65,7 @@ static void ring_insert(struct timeq *q, struct timeq_entry e, uint64_t back)
     q->tail++;
 }
 
-// ---- heap
-// --------------------------------------------------------------------------------------------------
+// ---- heap -------------------------------------------------------------------------------------------------
 
 static void heap_push(struct timeq *q, struct timeq_entry e)
 {
@@ -96,8 +94,7 @@ static void heap_pop(struct timeq *q)
     q->heap[i] = last;
 }
 
-// ---- stage
-// -------------------------------------------------------------------------------------------------
+// ---- stage ------------------------------------------------------------------------------------------------
 
 // Merges from[0 .. middle) and from[middle .. n) into `to`, each step without a branch on what is compared.
 static void merge_halves(const struct timeq_entry *from, size_t middle, size_t n, struct timeq_entry *to)
@@ -168,8 +165,12 @@ static void stage_push(struct timeq *q, struct timeq_entry e)
         stage_flush(q);
 }
 
-// ---- the interface
-// -----------------------------------------------------------------------------------------
+// ---- the interface ----------------------------------------------------------------------------------------
+
+void timeq_reserve(struct timeq *q, uint64_t n)
+{
+    ring_room(q, n);
+}
 
 void timeq_push(struct timeq *q, struct timeq_entry e)
 {

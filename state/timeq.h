@@ -35,6 +35,7 @@ struct timeq {
 
 void timeq_done(struct timeq *q);
 void timeq_clear(struct timeq *q);
+void timeq_reserve(struct timeq *q, uint64_t n); // room for n more, in one step
 void timeq_push(struct timeq *q, struct timeq_entry e);
 void timeq_pop(struct timeq *q); // the least; there must be one
 // All entries, least first. The array is the caller's to free.

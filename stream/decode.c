@@ -98,8 +98,7 @@ void decoder_free(struct decoder *d)
     free(d);
 }
 
-// ---- mistakes
-// ----------------------------------------------------------------------------------------------
+// ---- mistakes ---------------------------------------------------------------------------------------------
 
 __attribute__((format(printf, 3, 4))) static void decode_bad(struct decode *c, enum event_bad reason,
                                                              const char *fmt, ...)
@@ -164,8 +163,7 @@ static int decode_null(struct decode *c)
     return parse_null(&c->parse) < 0 ? -1 : 1;
 }
 
-// ---- ids
-// ---------------------------------------------------------------------------------------------------
+// ---- ids --------------------------------------------------------------------------------------------------
 
 // The text of an id. What is no id is noted under `reason`, and *ret_id left as it is.
 static int decode_id(struct decode *c, enum event_bad reason, const char *name, struct str *ret_id)
@@ -233,8 +231,7 @@ static int decode_event_id(struct decode *c)
     return 0;
 }
 
-// ---- type, timestamp, numbers
-// ------------------------------------------------------------------------------
+// ---- type, timestamp, numbers -----------------------------------------------------------------------------
 
 static int decode_type(struct decode *c)
 {
@@ -351,8 +348,7 @@ static int decode_position(struct decode *c)
     return decode_position_into(c, &c->item.position);
 }
 
-// ---- items
-// -------------------------------------------------------------------------------------------------
+// ---- items ------------------------------------------------------------------------------------------------
 
 // One member of an item. *seen: 1 item_id, 2 position.
 static int decode_item_member(struct decode *c, struct str name, struct event_item *item, unsigned *seen)
@@ -410,8 +406,7 @@ static int decode_items(struct decode *c)
     return more;
 }
 
-// ---- context, attributes
-// -----------------------------------------------------------------------------------
+// ---- context, attributes ----------------------------------------------------------------------------------
 
 // Notes a name that comes twice or is one too many. False: no room for it.
 static bool decode_name(struct decode *c, struct str *names, uint32_t *n, uint32_t max, struct str name)
@@ -547,8 +542,7 @@ static int decode_attributes(struct decode *c)
     return decode_fields(c, EVENT_BAD_ATTRIBUTES, "attributes");
 }
 
-// ---- a message
-// ---------------------------------------------------------------------------------------------
+// ---- a message --------------------------------------------------------------------------------------------
 
 #define DECODE_FIELD(name, take)           \
     {                                      \

@@ -34,17 +34,17 @@ struct delta_table_digest {
 
 struct delta_head {
     enum delta_kind kind;
-    uint64_t base;      // id of the base: changes when a full update replaces all layers
-    uint64_t version;   // 1, 2, ...
-    uint64_t previous;  // version before this one; 0 for the first
-    uint32_t chunk;     // index of this message within the version, from 0
+    uint64_t base;     // id of the base: changes when a full update replaces all layers
+    uint64_t version;  // 1, 2, ...
+    uint64_t previous; // version before this one; 0 for the first
+    uint32_t chunk;    // index of this message within the version, from 0
 };
 
 struct delta_begin {
-    int64_t boundary_ms;        // event time up to which samples are in
-    uint64_t trained_through;   // sample sequence number
-    struct digest dense;        // of all dense layers
-    uint32_t n_tables;          // tables of the model: name and dim
+    int64_t boundary_ms;      // event time up to which samples are in
+    uint64_t trained_through; // sample sequence number
+    struct digest dense;      // of all dense layers
+    uint32_t n_tables;        // tables of the model: name and dim
     struct {
         struct str name;
         uint32_t dim;

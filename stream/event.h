@@ -75,25 +75,25 @@ struct event {
     uint8_t action; // enum action or a configured one
     bool has_value;
     bool tombstone;
-    int64_t ts;                       // ms since the epoch
-    uint64_t user;                    // hash_id of user_text; 0 for item profiles
-    struct str user_text;             // "7" for 7
-    uint64_t request;                 // hash_id of request_text, 0 where there is none
+    int64_t ts;           // ms since the epoch
+    uint64_t user;        // hash_id of user_text; 0 for item profiles
+    struct str user_text; // "7" for 7
+    uint64_t request;     // hash_id of request_text, 0 where there is none
     struct str request_text;
-    uint64_t event_id;                // hash_id of the event_id, 0 where there is none
+    uint64_t event_id; // hash_id of the event_id, 0 where there is none
     uint64_t watch_ms;
     double value;
-    uint32_t n_items;                 // 1, or more for an impression message with `items`
-    uint32_t n_fields;                // context or attributes
+    uint32_t n_items;  // 1, or more for an impression message with `items`
+    uint32_t n_fields; // context or attributes
     const struct event_item *items;
     const struct event_field *fields; // in the order of the message; a name that comes twice is bad (json)
     struct str raw_fields;            // the JSON text of context or attributes, "" where absent
 
     // Where it came from, filled by the source.
-    uint16_t part;        // index into the source's parts
-    int64_t offset;       // of this message
-    int64_t next_offset;  // where the next one begins
-    int64_t append_ms;    // the broker's append time; 0 unknown
+    uint16_t part;       // index into the source's parts
+    int64_t offset;      // of this message
+    int64_t next_offset; // where the next one begins
+    int64_t append_ms;   // the broker's append time; 0 unknown
 
     // For EVENT_BAD (and for profiles, whose bytes are kept): the message as it came.
     enum event_bad bad;

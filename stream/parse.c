@@ -62,8 +62,7 @@ struct str parse_since(const struct parse *p, uint32_t first)
     return (struct str){p->text + begin, parse_trim(p, begin, parse_where(p)) - begin};
 }
 
-// ---- objects and arrays
-// ------------------------------------------------------------------------------------
+// ---- objects and arrays -----------------------------------------------------------------------------------
 
 void parse_open(struct parse *p)
 {
@@ -110,8 +109,7 @@ int parse_element(struct parse *p)
     return parse_step(p, ']');
 }
 
-// ---- strings
-// -----------------------------------------------------------------------------------------------
+// ---- strings ----------------------------------------------------------------------------------------------
 
 static int parse_hex4(const char *s, const char *end)
 {
@@ -222,8 +220,7 @@ int parse_string(struct parse *p, struct str *ret_string)
     return 0;
 }
 
-// ---- numbers and literals
-// ----------------------------------------------------------------------------------
+// ---- numbers and literals ---------------------------------------------------------------------------------
 
 static bool parse_ends_scalar(const char *s, const char *end)
 {
@@ -343,8 +340,7 @@ int parse_null(struct parse *p)
     return parse_literal(p, "null", 4);
 }
 
-// ---- any value
-// ---------------------------------------------------------------------------------------------
+// ---- any value --------------------------------------------------------------------------------------------
 
 static int parse_skip_scalar(struct parse *p)
 {

@@ -101,8 +101,7 @@ static struct source_lane *source_lane(const struct source *s, uint32_t part)
     return &s->lanes[part];
 }
 
-// ---- making and freeing
-// ------------------------------------------------------------------------------------
+// ---- making and freeing -----------------------------------------------------------------------------------
 
 static void source_copy_parts(struct source *s, const struct source_part *parts, uint32_t n)
 {
@@ -183,8 +182,7 @@ void source_free(struct source *s)
     free(s);
 }
 
-// ---- queues
-// ------------------------------------------------------------------------------------------------
+// ---- queues -----------------------------------------------------------------------------------------------
 
 static struct source_chunk *source_chunk_get(struct source *s)
 {
@@ -314,8 +312,7 @@ bool source_paused(const struct source *s)
     return s->paused;
 }
 
-// ---- heads
-// -------------------------------------------------------------------------------------------------
+// ---- heads ------------------------------------------------------------------------------------------------
 
 static void source_lane_fetch(struct source *s, uint32_t part)
 {
@@ -391,8 +388,7 @@ static const struct event *source_take(struct source *s, uint32_t part)
     return e;
 }
 
-// ---- polling
-// -----------------------------------------------------------------------------------------------
+// ---- polling ----------------------------------------------------------------------------------------------
 
 static void source_out(struct source *s, uint32_t n, const struct event *e)
 {
@@ -500,8 +496,7 @@ void source_follow(struct source *s, const struct source_run *runs, uint32_t n)
     s->follows = true;
 }
 
-// ---- what is known
-// -----------------------------------------------------------------------------------------
+// ---- what is known ----------------------------------------------------------------------------------------
 
 uint32_t source_part_count(const struct source *s)
 {

@@ -35,12 +35,12 @@ struct source_part {
 
 // What is known of a part now, for metrics and status.
 struct source_part_status {
-    int64_t next_offset;  // the offset after the last event handed out
-    int64_t end_offset;   // end of the log as last seen, -1 unknown
-    int64_t lag;          // messages between the two, -1 unknown
+    int64_t next_offset; // the offset after the last event handed out
+    int64_t end_offset;  // end of the log as last seen, -1 unknown
+    int64_t lag;         // messages between the two, -1 unknown
     bool at_end;
     bool idle;
-    bool stopped;         // by an error that needs the operator, e.g. an offset that is gone
+    bool stopped; // by an error that needs the operator, e.g. an offset that is gone
     struct err error;
 };
 
@@ -64,7 +64,8 @@ int source_files_new(const struct source_options *options, const struct source_f
 // (auto.offset.reset=error, enable.auto.commit=false, enable.partition.eof=true, ...). Assigns exactly
 // `parts`. Returns at once; a broker that is away is reported by source_error until it is back.
 int source_kafka_new(const struct source_options *options, const char *const *conf,
-                     const struct source_part *parts, uint32_t n, struct source **ret_source, struct err *err);
+                     const struct source_part *parts, uint32_t n, struct source **ret_source,
+                     struct err *err);
 
 // The partitions of `topic`, asked of the broker; waits at most timeout_ms. ERR_UNAVAILABLE: no broker;
 // ERR_NOT_FOUND: no such topic.

@@ -47,8 +47,7 @@ struct files {
     uint32_t n;
 };
 
-// ---- reading
-// -----------------------------------------------------------------------------------------------
+// ---- reading ----------------------------------------------------------------------------------------------
 
 // Room for a read: the rest of a line goes to the front, a buffer that it fills is doubled.
 static void file_make_room(struct file *f)
@@ -96,8 +95,7 @@ static int file_skip(struct file *f, struct err *err)
     return 0;
 }
 
-// ---- lines
-// -------------------------------------------------------------------------------------------------
+// ---- lines ------------------------------------------------------------------------------------------------
 
 static bool file_is_blank(struct str line)
 {
@@ -182,8 +180,7 @@ static int files_fetch(void *impl, uint32_t part, struct err *err)
     return 0;
 }
 
-// ---- opening and closing
-// -----------------------------------------------------------------------------------
+// ---- opening and closing ----------------------------------------------------------------------------------
 
 // A place in a regular file is found by a seek, in a pipe by reading up to it.
 static int file_seek(struct file *f, int64_t offset, struct err *err)

@@ -13,10 +13,8 @@
 // What librdkafka 2.0.2 makes necessary:
 // - auto.offset.reset=error, or an offset that is gone is skipped with a line in a log that nobody reads.
 // - queued.min.messages of a second or two of the peak, since a full queue costs a pause of 1 s; with queues
-// of
-//   their own it and queued.max.messages.kbytes count per partition.
-// - the end of a partition is told once for an offset; a message after it takes it back (source_push does
-// that).
+//   of their own it and queued.max.messages.kbytes count per partition.
+// - the end of a partition is told once for an offset; a message after it takes it back (source_push does that).
 //
 // Cost: librdkafka 0.4 us an event; here one look at the message and the copy in source_push.
 #include <assert.h>
@@ -70,7 +68,7 @@ static void source_kafka_wake(const struct source_kafka *k)
     (void)!write(k->fd, &source_wake, sizeof source_wake);
 }
 
-// ---------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // What goes wrong
 
 // For callbacks and for the answers of librdkafka alike: any thing that arrives says that the broker is
@@ -183,7 +181,7 @@ static void source_kafka_damaged(struct source_kafka *k, uint32_t part, const ch
     source_kafka_stop(k, part, &err);
 }
 
-// ---------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Messages
 
 static void source_kafka_message(struct source_kafka *k, uint32_t part, const rd_kafka_message_t *m)
@@ -278,7 +276,7 @@ static int source_kafka_service(void *impl, struct err *err)
     return 0;
 }
 
-// ---------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // The other operations
 
 // Pausing is not fetching: librdkafka's queues fill and it stops by itself. Its own pause would throw away
@@ -373,7 +371,7 @@ static const struct source_ops source_kafka_ops = {
     .free = source_kafka_free,
 };
 
-// ---------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Start
 
 static const char *const source_forced[] = {

@@ -45,8 +45,7 @@ bool timestamp_of_number(const struct parse_decimal *number, int64_t *ret_ms)
     return timestamp_in_range(ms, ret_ms);
 }
 
-// ---- RFC 3339
-// ----------------------------------------------------------------------------------------------
+// ---- RFC 3339 ---------------------------------------------------------------------------------------------
 
 // Days from 1970-01-01 in the proleptic Gregorian calendar, counted in years that begin in March.
 static int64_t timestamp_days(int year, int month, int day)

@@ -101,7 +101,7 @@ static void steady(struct bench *b)
         double start = now_ns();
         joiner_advance(b->j, (int64_t)b->n, count, b); // JITTER ticks on: as many leaves, all feedback
         settle += now_ns() - start;
-        settled += ROUND / 10;
+        settled += ROUND / 10.0;
         if (round % 100 != 99)
             continue;
         buf_clear(&block);

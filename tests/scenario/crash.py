@@ -19,8 +19,8 @@ SMALL = ["--set", "state.commit_events=2000", "--set", "update.every=2m", "--set
          "--set", "state.samples_keep=0s"]
 
 
-def digests(freshet, state):
-    r = freshet.run("digest", "--state", state)
+def digests(freshet, state, *settings):
+    r = freshet.run("digest", "--state", state, *settings)
     return json.loads(r.stdout) if r.returncode == 0 else {"error": r.stderr}
 
 
@@ -30,8 +30,8 @@ def differing(a, b, path=""):
     return [] if a == b else [path]
 
 
-def same(freshet, wanted, state, text):
-    differ = differing(wanted, digests(freshet, state))
+def same(freshet, wanted, state, text, *settings):
+    differ = differing(wanted, digests(freshet, state, *settings))
     return freshet.check(not differ, text + (f": {', '.join(sorted(differ))} differ" if differ else ""))
 
 
@@ -100,12 +100,13 @@ def cut(freshet, wanted, events, n):
 def retention(freshet, events):
     """What retention drops must not depend on when commits were made."""
     wanted = None
+    keep = ("--set", "state.samples_keep=5m")  # the digest, too, must know what is kept
     for n in ("2000", "5003", "1M"):
         state = freshet.path("keep-" + n)
-        replay(freshet, events, state, "--flush", *SMALL, "--set", "state.samples_keep=5m", "--set", "state.commit_events=" + n)
+        replay(freshet, events, state, "--flush", *SMALL, *keep, "--set", "state.commit_events=" + n)
         if wanted is None:
-            wanted = digests(freshet, state)
-        same(freshet, wanted, state, f"with samples kept for 5m, commits of {n} events")
+            wanted = digests(freshet, state, *keep)
+        same(freshet, wanted, state, f"with samples kept for 5m, commits of {n} events", *keep)
 
 
 def main():
@@ -132,7 +133,7 @@ def main():
     for n in ("500", "7001", "1M"):
         state = f.path("commits-" + n)
         replay(f, events, state, "--flush", *SMALL, "--set", "state.commit_events=" + n)
-        same(f, wanted, state, f"commits of {n} events")
+        same(f, wanted, state, f"commits of {n} events", *keep)
     retention(f, events)
     kill_loop(f, wanted, seconds, events, kills, seed)
     return f.summary()

@@ -11,6 +11,7 @@ import time
 from harness import Freshet, free_port, wait_until
 
 STOP_SECONDS = 5
+OFTEN = ["--set", "join.window=30s", "--set", "update.every=1m", "--set", "update.bootstrap.samples=0"]
 
 
 def write(path, text):
@@ -45,6 +46,14 @@ def check(f):
     f.equal(f.run("check", "--no-environment", "-c", good).returncode, 0, "check of a good config: exit 0")
     f.equal(f.run("check", "--nonsense").returncode, 2, "an option that is none: exit 2")
     f.equal(f.run("nonsense").returncode, 2, "a command that is none: exit 2")
+
+
+def switched_off(f):
+    event = {"event_id": "e", "type": "click", "user_id": 1, "item_id": 2, "timestamp": 1767225600}
+    twice = (json.dumps(event) + "\n") * 2
+    for window, wanted in ("10m", 1), ("0s", 0):
+        r = f.run("replay", "--events", "-", "--set", f"dedupe.window={window}", input=twice)
+        f.equal(json.loads(r.stdout)["duplicates"], wanted, f"dedupe.window {window}: {wanted} duplicates")
 
 
 # ---- reload ------------------------------------------------------------------------------------------
@@ -101,19 +110,19 @@ def stop(f):
     stopped(f, f.start_daemon(state="nobody"), "no broker there")
 
     f.start_broker("--partitions", "2")
-    d = f.start_daemon(state="busy", wait=False)
+    d = f.start_daemon(*OFTEN, state="busy", wait=False)
     wait_until(lambda: "reading" in d.stderr() or not d.alive(), 30, "the topics")
     f.equal(f.simulate("--events", "20000").returncode, 0, "a backlog")
     stopped(f, d, "in the middle of a backlog")
     first = counts(f, "busy")["offsets"].get("events", {})
 
-    d = f.start_daemon("--set", "update.bootstrap.samples=0", "--set", "update.every=1m", state="busy")
+    d = f.start_daemon(*OFTEN, state="busy")
     wait_until(lambda: f.status()["updates"] > 0, 120, "an update")
     stopped(f, d, "while it trains")
     second = counts(f, "busy")
     f.check(all(second["offsets"]["events"][p] >= n for p, n in first.items()), "what was read stays read")
 
-    d = f.start_daemon(state="busy")
+    d = f.start_daemon(*OFTEN, state="busy")
     f.check(f.status()["version"] >= second["version"] > 0, "the version stays")
     d.kill(signal.SIGINT)
     f.equal(d.wait(STOP_SECONDS), 0, "SIGINT is the same")
@@ -122,6 +131,7 @@ def stop(f):
 def main():
     f = Freshet()
     check(f)
+    switched_off(f)
     reload(f)
     stop(f)
     return f.summary()

@@ -81,8 +81,7 @@ static struct config *load_default(void)
     return c;
 }
 
-// ---- the default
-// -------------------------------------------------------------------------------------------
+// ---- the default ------------------------------------------------------------------------------------------
 
 Test(config, default_scalars)
 {
@@ -172,8 +171,7 @@ Test(config, default_features_and_model)
     config_free(c);
 }
 
-// ---- files
-// -------------------------------------------------------------------------------------------------
+// ---- files ------------------------------------------------------------------------------------------------
 
 Test(config, empty_files_are_the_default)
 {
@@ -280,8 +278,7 @@ Test(config, anchors_are_written_out)
     config_free(c);
 }
 
-// ---- overrides, environment, secrets
-// -----------------------------------------------------------------------
+// ---- overrides, environment, secrets ----------------------------------------------------------------------
 
 Test(config, overrides)
 {
@@ -388,8 +385,7 @@ Test(config, secrets)
     unlink(secret);
 }
 
-// ---- mistakes
-// ----------------------------------------------------------------------------------------------
+// ---- mistakes ---------------------------------------------------------------------------------------------
 
 struct mistake {
     const char *text;
@@ -689,8 +685,7 @@ Test(config, bombs_are_bounded)
     cr_expect_not_null(strstr(err.message, "1:33: maps and lists more than 32 deep"), "%s", err.message);
 }
 
-// ---- the reference file
-// ------------------------------------------------------------------------------------
+// ---- the reference file -----------------------------------------------------------------------------------
 
 // What two configs say, place by place left out: every field by the table of keys, then the maps.
 static void same_keys(const struct config *a, const struct config *b)

@@ -209,8 +209,7 @@ Test(counter, times_at_the_edges)
     counter_free(&a, c);
 }
 
-// ---- chunks
-// ------------------------------------------------------------------------------------------------
+// ---- chunks -----------------------------------------------------------------------------------------------
 
 static void read_back(struct account *a, const struct tiling *t, uint32_t chunk, uint16_t partition,
                       const struct buf *value, struct counter *to[MEASURE_MAX])

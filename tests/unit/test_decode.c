@@ -58,8 +58,7 @@ static void same(struct str got, const char *text)
 
 TestSuite(decode, .init = setup, .fini = teardown);
 
-// ---- corpus
-// ------------------------------------------------------------------------------------------------
+// ---- corpus -----------------------------------------------------------------------------------------------
 
 static char *read_file(const char *name, size_t *ret_n)
 {
@@ -112,8 +111,7 @@ Test(decode, every_cut_is_malformed)
     }
 }
 
-// ---- fields
-// ------------------------------------------------------------------------------------------------
+// ---- fields -----------------------------------------------------------------------------------------------
 
 Test(decode, every_field)
 {
@@ -172,7 +170,7 @@ Test(decode, future)
     for (int64_t ahead = 59999; ahead <= 60001; ahead++) {
         int n =
             snprintf(text, sizeof text, "{\"type\":\"click\",\"user_id\":1,\"item_id\":2,\"timestamp\":%lld}",
-                     (long long)(append + ahead));
+                     (long long)append + ahead);
         struct event e = decode_as(DECODER_EVENTS, (struct str){"", 0}, text, (size_t)n, append);
         cr_assert_eq(e.bad, ahead > 60000 ? EVENT_BAD_FUTURE : EVENT_BAD_NONE);
         cr_assert_eq(decode(text).bad, EVENT_BAD_NONE);
@@ -215,8 +213,7 @@ Test(decode, size_of_a_message)
     free(text);
 }
 
-// ---- profiles
-// ----------------------------------------------------------------------------------------------
+// ---- profiles ---------------------------------------------------------------------------------------------
 
 static struct event profile(enum decoder_kind kind, const char *text)
 {
@@ -292,8 +289,7 @@ Test(decode, tombstones)
     cr_assert_eq(e.bad, EVENT_BAD_JSON);
 }
 
-// ---- timestamps and numbers against twins
-// ------------------------------------------------------------------
+// ---- timestamps and numbers against twins -----------------------------------------------------------------
 
 Test(decode, rfc3339_against_timegm)
 {
@@ -352,8 +348,7 @@ Test(decode, numbers_against_strtod)
     }
 }
 
-// ---- noise
-// -------------------------------------------------------------------------------------------------
+// ---- noise ------------------------------------------------------------------------------------------------
 
 // Whatever happens to the bytes, the decoder comes back with an event, and one decoder forgets it all.
 Test(decode, changed_bytes)

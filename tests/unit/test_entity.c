@@ -26,8 +26,7 @@ static const struct state_options odd = {
     .cache_bytes = UINT64_C(1) << 30,
 };
 
-// ---- the events
-// --------------------------------------------------------------------------------------------
+// ---- the events -------------------------------------------------------------------------------------------
 
 struct event {
     uint64_t user, item;
@@ -67,8 +66,7 @@ static struct event *events_new(uint64_t seed)
     return events;
 }
 
-// ---- one run
-// -----------------------------------------------------------------------------------------------
+// ---- one run ----------------------------------------------------------------------------------------------
 
 struct schedule {
     const char *name;
@@ -258,8 +256,7 @@ Test(entity, schedules_change_nothing_with_odd_windows)
     compare_schedules(&odd, 3);
 }
 
-// ---- the twin
-// ----------------------------------------------------------------------------------------------
+// ---- the twin ---------------------------------------------------------------------------------------------
 
 static uint64_t twin_window(const struct event *events, uint32_t n, uint64_t item, uint8_t action,
                             const struct state_window *w, int64_t at, int64_t watermark)
@@ -303,8 +300,7 @@ Test(entity, agrees_with_the_definition)
     free(events);
 }
 
-// ---- what else is promised
-// -----------------------------------------------------------------------------------
+// ---- what else is promised --------------------------------------------------------------------------------
 
 static struct run *small_run(uint64_t cache_bytes)
 {

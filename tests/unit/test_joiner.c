@@ -14,8 +14,7 @@ enum { EVENTS = 400, OUT_OF_ORDER = 50, WINDOW = 300, STEPS = 4000 };
 
 static const uint32_t labels_all = 1u << ACTION_CLICK | 1u << ACTION_LIKE | 1u << ACTION_WATCH;
 
-// ---- a log of events
-// -------------------------------------------------------------------------------------------
+// ---- a log of events --------------------------------------------------------------------------------------
 
 struct row {
     bool is_feedback;
@@ -132,8 +131,7 @@ static void seen_expect(const struct samples_seen *a, const struct samples_seen 
         sample_expect(&a->s[k], &b->s[k], k);
 }
 
-// ---- the twin over a whole log
-// ---------------------------------------------------------------------------------
+// ---- the twin over a whole log ----------------------------------------------------------------------------
 
 // The first row, from `from` on, after which the watermark is at `ts` or above; n: only the end of time is.
 static int watermark_reaches(const struct row *rows, int n, int from, int64_t ts)
@@ -276,8 +274,7 @@ Test(joiner, agrees_with_the_contract_over_whole_logs)
     }
 }
 
-// ---- the twin that goes step by step
-// ---------------------------------------------------------------------------
+// ---- the twin that goes step by step ----------------------------------------------------------------------
 
 struct naive_pending {
     struct state_impression i;
@@ -484,8 +481,7 @@ Test(joiner, agrees_with_the_naive_twin_in_every_mode)
     }
 }
 
-// ---- what decides nothing
-// --------------------------------------------------------------------------------------
+// ---- what decides nothing ---------------------------------------------------------------------------------
 
 // Bodies stand for the impression here, for its number follows arrival.
 static void same_but_numbers(struct samples_seen *a, struct samples_seen *b)
@@ -564,8 +560,7 @@ Test(joiner, cuts_of_advance_decide_nothing)
     }
 }
 
-// ---- restarts
-// --------------------------------------------------------------------------------------------------
+// ---- restarts ---------------------------------------------------------------------------------------------
 
 static struct digest digest_of(const struct joiner *j)
 {
@@ -586,6 +581,7 @@ static struct joiner *rebuild(const struct state_join_options *o, struct buf *bl
         cr_assert_eq(joiner_block_get(j, c, &from, &err), 0, "%s", err.message);
         cr_assert_eq(rd_left(&from), 0);
     }
+    joiner_recovered(j);
     return j;
 }
 
@@ -678,8 +674,7 @@ Test(joiner, a_damaged_block_is_refused_and_harmless)
     joiner_free(j);
 }
 
-// ---- single promises
-// -------------------------------------------------------------------------------------------
+// ---- single promises --------------------------------------------------------------------------------------
 
 Test(joiner, a_change_of_mode_or_window_loses_and_doubles_nothing)
 {

@@ -3,8 +3,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "base/rng.h"
 #include "base/nearest.h"
+#include "base/rng.h"
 
 // The definition, word by word: what the last letters cost, by recursion.
 static uint32_t distance_naive(const char *a, size_t n, const char *b, size_t m)

@@ -19,8 +19,7 @@ TestSuite(net, .init = gemm_setup);
 
 enum { MAX_INPUTS = 8, MAX_BLOCKS = 10, MAX_HEADS = 4, MAX_OF = 6 };
 
-// ---- writing nets down
-// --------------------------------------------------------------------------------------
+// ---- writing nets down ------------------------------------------------------------------------------------
 
 struct build {
     struct net_input inputs[MAX_INPUTS];
@@ -112,8 +111,7 @@ static struct net *build_net(const struct build *b)
     return net;
 }
 
-// ---- batches
-// ------------------------------------------------------------------------------------------------
+// ---- batches ----------------------------------------------------------------------------------------------
 
 enum { N = 9, ROWS = 30, DIM = 8, STRIDE = 11, SEQUENCE = 6 };
 
@@ -183,8 +181,7 @@ static double loss_of(struct net *net, const float *params, struct samples *s)
     return net_loss(net, &s->batch);
 }
 
-// ---- what net_new refuses
-// -----------------------------------------------------------------------------------
+// ---- what net_new refuses ---------------------------------------------------------------------------------
 
 static void refused(const struct build *b, uint32_t block, const char *message)
 {
@@ -282,8 +279,7 @@ Test(net, refuses_kinds_that_are_not_there)
     refused(&b, UINT32_MAX, "a batch of 0 samples is not possible");
 }
 
-// ---- what a net says of itself
-// ------------------------------------------------------------------------------
+// ---- what a net says of itself ----------------------------------------------------------------------------
 
 Test(net, parameters_are_named_as_pytorch_names_them)
 {
@@ -349,8 +345,7 @@ Test(net, free_of_nothing)
     net_free(NULL);
 }
 
-// ---- running
-// ------------------------------------------------------------------------------------------------
+// ---- running ----------------------------------------------------------------------------------------------
 
 Test(net, the_same_bytes_whatever_came_before)
 {
@@ -489,8 +484,7 @@ Test(net, adagrad_by_formula)
     }
 }
 
-// ---- random graphs
-// ------------------------------------------------------------------------------------------
+// ---- random graphs ----------------------------------------------------------------------------------------
 
 // Any block over any earlier names, the same one twice included; so values lie within concats that lie within
 // concats, are copied into others, and have gradients from several sides.
@@ -633,8 +627,7 @@ Test(net, random_graphs_by_finite_differences)
     }
 }
 
-// ---- PyTorch
-// ------------------------------------------------------------------------------------------------
+// ---- PyTorch ----------------------------------------------------------------------------------------------
 
 enum { RECORDS = 96 };
 

@@ -345,8 +345,7 @@ Test(samples, without_a_store_all_stays_in_memory)
     store_batch_free(b);
 }
 
-// ---- another thread
-// --------------------------------------------------------------------------------------------
+// ---- another thread ---------------------------------------------------------------------------------------
 
 static void *chunk_check(void *argument)
 {

@@ -31,8 +31,7 @@ static struct source_options options(void)
     };
 }
 
-// ---- files
-// -------------------------------------------------------------------------------------------------
+// ---- files ------------------------------------------------------------------------------------------------
 
 struct paths {
     char v[FILES_MAX][64];
@@ -287,8 +286,7 @@ Test(source_file, follows_a_recorded_order)
     paths_done(&p);
 }
 
-// ---- lines
-// -------------------------------------------------------------------------------------------------
+// ---- lines ------------------------------------------------------------------------------------------------
 
 static uint32_t poll_all(struct source *s, const struct event *const **ret_events)
 {
@@ -403,8 +401,7 @@ Test(source_file, errors)
     paths_done(&p);
 }
 
-// ---- a source by script
-// ------------------------------------------------------------------------------------
+// ---- a source by script -----------------------------------------------------------------------------------
 
 // What each part gives in its next fetches: a ts a message; 0 ends the fetch, -1 is the end of the log, -2
 // stops the part.

@@ -20,8 +20,7 @@ enum { EVENTS = 6000, USERS = 150, ITEMS = 60, PARTITIONS = 3, BODY_MAX = 600, R
 enum { MINUTE = 60000, HOUR = 60 * MINUTE };
 static const int64_t begin_ts = INT64_C(1767225600000);
 
-// ---- helpers
-// -------------------------------------------------------------------------------------------------
+// ---- helpers ----------------------------------------------------------------------------------------------
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
@@ -107,8 +106,7 @@ static uint64_t progress_read(const struct state *s)
     return next;
 }
 
-// ---- the events: a function of their number
-// --------------------------------------------------------------------
+// ---- the events: a function of their number ---------------------------------------------------------------
 
 struct event {
     uint64_t id, user, item, request;
@@ -220,8 +218,7 @@ static void event_apply(struct state *s, uint64_t n)
     state_advance(s, watermark_after(n), NULL, NULL);
 }
 
-// ---- runs
-// ----------------------------------------------------------------------------------------------------------
+// ---- runs -------------------------------------------------------------------------------------------------
 
 struct run_plan {
     uint64_t every;  // events a commit
@@ -377,8 +374,7 @@ Test(state, a_read_only_state_reads_beside_the_daemon)
     place_remove(&p);
 }
 
-// ---- sequences in bodies
-// ---------------------------------------------------------------------------------------------
+// ---- sequences in bodies ----------------------------------------------------------------------------------
 
 Test(state, an_unchanged_sequence_is_a_reference)
 {
@@ -428,8 +424,7 @@ Test(state, a_malformed_sequence_is_refused)
     }
 }
 
-// ---- names, rows, blobs, outbox
-// ---------------------------------------------------------------------------------------
+// ---- names, rows, blobs, outbox ---------------------------------------------------------------------------
 
 Test(state, names_are_kept)
 {
@@ -599,8 +594,7 @@ Test(state, the_outbox_keeps_what_is_not_delivered)
     place_remove(&p);
 }
 
-// ---- faults, versions, retention
-// -----------------------------------------------------------------------------------------
+// ---- faults, versions, retention --------------------------------------------------------------------------
 
 struct fault_plan {
     const char *step;
@@ -712,6 +706,37 @@ Test(state, another_format_is_refused)
     store_put_one(&p, "format", STATE_FORMAT);
     cr_assert_eq(open_fails(&p, &o, &err), ERR_CORRUPT, "%s", err.message); // no marks
     cr_assert_gt(strlen(err.message), 10);
+    place_remove(&p);
+}
+
+Test(state, a_store_of_a_later_format_is_refused_and_stays_as_it_is)
+{
+    struct place p = place_new();
+    struct state_options o = options_plain();
+    struct err err;
+    struct state *s = open_state(&p, &o);
+    uint64_t n = 0;
+    while (n < 100)
+        event_apply(s, n++);
+    commit(s, progress_of(&n));
+    state_close(s);
+    store_put_one(&p, "format", STATE_FORMAT + 1);
+    char found[40], known[40];
+    snprintf(found, sizeof found, "format %d,", STATE_FORMAT + 1);
+    snprintf(known, sizeof known, "format %d:", STATE_FORMAT);
+    for (int read_only = 0; read_only <= 1; read_only++) {
+        o.read_only = read_only;
+        cr_assert_eq(open_fails(&p, &o, &err), ERR_VERSION, "%s", err.message);
+        cr_assert_not(err.retriable);
+        cr_assert(strstr(err.message, found) != NULL && strstr(err.message, known) != NULL, "%s",
+                  err.message);
+        cr_assert_null(strchr(err.message, '\n'));
+    }
+    o.read_only = false;
+    store_put_one(&p, "format", STATE_FORMAT);
+    s = open_state(&p, &o);
+    cr_assert_eq(progress_read(s), n);
+    state_close(s);
     place_remove(&p);
 }
 

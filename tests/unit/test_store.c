@@ -19,8 +19,7 @@
 #include "state/keys.h"
 #include "state/store.h"
 
-// ---- helpers
-// -------------------------------------------------------------------------------------------------
+// ---- helpers ----------------------------------------------------------------------------------------------
 
 static char dir[64];
 
@@ -107,8 +106,7 @@ static void ingest(struct store *s, struct store_batch *b)
     store_batch_free(b);
 }
 
-// ---- against a plain map
-// ---------------------------------------------------------------------------------------
+// ---- against a plain map ----------------------------------------------------------------------------------
 
 enum { TWIN_IDS = 300, TWIN_SUBS = 4, TWIN_KEYS = TWIN_IDS * TWIN_SUBS };
 
@@ -258,8 +256,7 @@ Test(store, an_iterator_seeks_within_its_prefix, .init = dir_new, .fini = dir_re
     store_close(s);
 }
 
-// ---- atomicity
-// ---------------------------------------------------------------------------------------------------
+// ---- atomicity --------------------------------------------------------------------------------------------
 
 enum { KILL_KEYS = 3000, KILL_LOG_BYTES = 5 << 20, KILL_ROUNDS = 8 };
 
@@ -357,8 +354,7 @@ Test(store, a_kill_leaves_one_commit_or_the_one_before, .init = dir_new, .fini =
     }
 }
 
-// ---- faults
-// ------------------------------------------------------------------------------------------------------
+// ---- faults -----------------------------------------------------------------------------------------------
 
 struct fault_plan {
     const char *step;
@@ -430,8 +426,7 @@ Test(store, a_failed_sync_is_not_tried_again, .init = dir_new, .fini = dir_remov
     store_close(s);
 }
 
-// ---- the directory
-// -------------------------------------------------------------------------------------------------
+// ---- the directory ----------------------------------------------------------------------------------------
 
 static void file_write(const char *name, const char *text)
 {
@@ -544,8 +539,7 @@ Test(store, read_only_sees_what_was_committed, .init = dir_new, .fini = dir_remo
     store_close(reader);
 }
 
-// ---- damage
-// ----------------------------------------------------------------------------------------------------------
+// ---- damage -----------------------------------------------------------------------------------------------
 
 // The newest file of the store whose name begins or ends so.
 static void file_find(const char *begin, const char *end, char ret_path[512])
@@ -628,8 +622,7 @@ Test(store, a_lost_current_is_no_new_store, .init = dir_new, .fini = dir_remove)
     cr_assert_eq(open_fails(&o, &err), ERR_CORRUPT, "%s", err.message);
 }
 
-// ---- retention, figures
-// -----------------------------------------------------------------------------------------------
+// ---- retention, figures -----------------------------------------------------------------------------------
 
 static bool before_five(void *context, const uint8_t *key, size_t n)
 {
