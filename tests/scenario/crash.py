@@ -133,7 +133,7 @@ def main():
     for n in ("500", "7001", "1M"):
         state = f.path("commits-" + n)
         replay(f, events, state, "--flush", *SMALL, "--set", "state.commit_events=" + n)
-        same(f, wanted, state, f"commits of {n} events", *keep)
+        same(f, wanted, state, f"commits of {n} events")
     retention(f, events)
     kill_loop(f, wanted, seconds, events, kills, seed)
     return f.summary()
