@@ -4,6 +4,7 @@
 #ifndef FRESHET_BASE_BUF_H
 #define FRESHET_BASE_BUF_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -126,11 +127,13 @@ struct rd {
 
 static inline struct rd rd_of(const void *p, size_t n)
 {
+    assert(p != NULL || n == 0);
     return (struct rd){(const uint8_t *)p, (const uint8_t *)p + n, false};
 }
 
 static inline size_t rd_left(const struct rd *r)
 {
+    assert(r->p != NULL || r->end == NULL);
     return (size_t)(r->end - r->p);
 }
 

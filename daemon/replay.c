@@ -18,8 +18,7 @@
 
 enum { REPLAY_POLL = 1024, PROGRESS_US = 500000 };
 
-// ---- files
-// -------------------------------------------------------------------------------------------------------
+// ---- files ------------------------------------------------------------------------------------------------
 
 // The parts of one option, in order of the command line.
 static uint32_t replay_files(struct replay *r, const char *option, enum decoder_kind kind,
@@ -73,8 +72,7 @@ int replay_open_source(struct replay *r, struct err *err)
     return source_files_new(&options, files, n, &r->source, err);
 }
 
-// ---- the loop
-// --------------------------------------------------------------------------------------------------
+// ---- the loop ---------------------------------------------------------------------------------------------
 
 static void replay_show(struct replay *r, const char *end)
 {
@@ -198,8 +196,7 @@ int replay_run(struct replay *r, bool flush, struct err *err)
     return replay_settle(r, err);
 }
 
-// ---- opening and closing
-// ---------------------------------------------------------------------------------------
+// ---- opening and closing ----------------------------------------------------------------------------------
 
 static int replay_sink(struct replay *r, const char *state_dir, struct err *err)
 {
@@ -271,8 +268,7 @@ static int replay_summary(struct replay *r, struct err *err)
     return result;
 }
 
-// ---- the command
-// -----------------------------------------------------------------------------------------------
+// ---- the command ------------------------------------------------------------------------------------------
 
 int replay_command(struct cli *cli)
 {

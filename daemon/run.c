@@ -51,8 +51,7 @@ static void daemon_problem(struct daemon *d, const struct err *err)
     d->problem = *err;
 }
 
-// ---- commits
-// ---------------------------------------------------------------------------------------------------
+// ---- commits ----------------------------------------------------------------------------------------------
 
 static void daemon_commit(struct daemon *d)
 {
@@ -179,8 +178,7 @@ static void on_commit_timer(struct ev_loop *loop, ev_timer *w, int events)
         daemon_commit(d);
 }
 
-// ---- training
-// --------------------------------------------------------------------------------------------------
+// ---- training ---------------------------------------------------------------------------------------------
 
 static void daemon_trainer(struct daemon *d)
 {
@@ -218,8 +216,7 @@ static void daemon_wake(void *context)
     ev_async_send(d->loop, &d->trained);
 }
 
-// ---- events
-// ----------------------------------------------------------------------------------------------------
+// ---- events -----------------------------------------------------------------------------------------------
 
 // Whether events may be taken in now; the policy at each bound.
 static bool daemon_may_ingest(struct daemon *d)
@@ -293,8 +290,7 @@ static void on_sink(struct ev_loop *loop, ev_io *w, int events)
     daemon_outbox(w->data);
 }
 
-// ---- once a second
-// ---------------------------------------------------------------------------------------------
+// ---- once a second ----------------------------------------------------------------------------------------
 
 // The broker told the partitions, or a question failed.
 static void daemon_open_source(struct daemon *d)
@@ -418,8 +414,7 @@ int64_t daemon_lag(const struct daemon *d)
     return d->source == NULL ? -1 : lag;
 }
 
-// ---- start and stop
-// --------------------------------------------------------------------------------------------
+// ---- start and stop ---------------------------------------------------------------------------------------
 
 void daemon_stop(struct daemon *d, int exit_code)
 {

@@ -18,8 +18,7 @@ const char *update_brake_name(enum update_brake brake)
     return names[brake];
 }
 
-// ---- the model of the config
-// -----------------------------------------------------------------------------------
+// ---- the model of the config ------------------------------------------------------------------------------
 
 // A net error as the config's: at the block or head that does not fit.
 static int updater_net_error(const struct config *config, const struct features_net *net, uint32_t block,
@@ -145,8 +144,7 @@ void updater_predict(struct updater *u, const struct model_samples *samples, flo
     model_predict(u->model, samples, ret_p);
 }
 
-// ---- one update
-// ------------------------------------------------------------------------------------------------
+// ---- one update -------------------------------------------------------------------------------------------
 
 void updater_partitions(struct updater *u, uint16_t partitions)
 {

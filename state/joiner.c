@@ -55,8 +55,7 @@ void joiner_free(struct joiner *j)
     free(j);
 }
 
-// ---- samples
-// -------------------------------------------------------------------------------------------------
+// ---- samples ----------------------------------------------------------------------------------------------
 
 // A negative is kept by a hash of what names its impression, so that every replay keeps the same ones.
 static bool negative_kept(const struct joiner *j, const struct pending *p)
@@ -126,8 +125,7 @@ static void least_leave(struct joiner *j, int64_t emitted_ts)
     pending_drop(j);
 }
 
-// ---- feedback
-// ------------------------------------------------------------------------------------------------
+// ---- feedback ---------------------------------------------------------------------------------------------
 
 static bool matches(const struct joiner *j, const struct pending *p, const struct state_feedback *f)
 {
@@ -225,8 +223,7 @@ static void settle(struct joiner *j, const struct state_feedback *f)
         label_emit(j, at, set, f, changed);
 }
 
-// ---- the interface
-// -------------------------------------------------------------------------------------------
+// ---- the interface ----------------------------------------------------------------------------------------
 
 void joiner_impression(struct joiner *j, const struct state_impression *i)
 {
@@ -304,7 +301,8 @@ void joiner_advance(struct joiner *j, int64_t watermark, joiner_emit_fn *emit, v
         if (least != NULL && due <= j->watermark && (held == NULL || due <= held->time)) {
             due_prefetch(j);
             least_leave(j, due);
-        } else if (held != NULL && held->time < j->watermark) { // at the watermark an impression may still come
+        } else if (held != NULL &&
+                   held->time < j->watermark) { // at the watermark an impression may still come
             held_settle(j);
         } else {
             break;
@@ -321,8 +319,7 @@ void joiner_counts(const struct joiner *j, struct state_join_counts *ret_counts)
     ret_counts->pending = timeq_count(&j->due) - j->shadows;
 }
 
-// ---- one user
-// ------------------------------------------------------------------------------------------------
+// ---- one user ---------------------------------------------------------------------------------------------
 
 static int pending_order(const void *a, const void *b)
 {

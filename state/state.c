@@ -55,8 +55,7 @@ int block_get(struct state *s, uint64_t commit, enum key_log part, uint16_t n, s
     return store_get(s->store, key.bytes, key.n, to, ret_found, err);
 }
 
-// ---- open and close
-// ----------------------------------------------------------------------------------------
+// ---- open and close ---------------------------------------------------------------------------------------
 
 // Called from RocksDB's threads.
 static bool key_expired(void *context, const uint8_t *key, size_t n)
@@ -161,8 +160,7 @@ struct str state_progress(const struct state *s)
     return buf_str(&s->progress);
 }
 
-// ---- users and items
-// -----------------------------------------------------------------------------------------
+// ---- users and items --------------------------------------------------------------------------------------
 
 int state_entity(struct state *s, enum entity_kind kind, uint16_t partition, uint64_t id, struct str text,
                  struct entity **ret_entity, struct err *err)
@@ -222,8 +220,7 @@ void state_trim(struct state *s)
     entities_trim(s->entities);
 }
 
-// ---- bodies
-// ----------------------------------------------------------------------------------------------------
+// ---- bodies -----------------------------------------------------------------------------------------------
 
 void state_body_begin(struct state *s, uint32_t size, uint32_t *ret_at)
 {
@@ -284,8 +281,7 @@ uint32_t state_sequence_get(struct str segment, struct rd *from, const uint8_t *
     return sound ? (uint32_t)(n - 1) : 0;
 }
 
-// ---- joining, samples, dedupe
-// -----------------------------------------------------------------------------------
+// ---- joining, samples, dedupe -----------------------------------------------------------------------------
 
 void state_impression(struct state *s, const struct state_impression *impression)
 {

@@ -278,6 +278,7 @@ static void options_set_compaction(rocksdb_options_t *o)
     rocksdb_options_set_target_file_size_base(o, FILE_BYTES);
     rocksdb_options_set_max_compaction_bytes(o, COMPACTION_BYTES);
     rocksdb_options_set_max_background_jobs(o, 2);
+    rocksdb_options_set_disable_auto_compactions(o, 1); // until the first batch
     rocksdb_options_set_compression(o, rocksdb_lz4_compression);
     rocksdb_options_set_write_buffer_size(o, MEMTABLE_BYTES);
 }

@@ -22,6 +22,7 @@ struct store {
     rocksdb_envoptions_t *env;
     rocksdb_ingestexternalfileoptions_t *ingest;
     rocksdb_readoptions_t *read;
+    bool compacts;    // since the first batch: see store_ingest
     uint64_t n_files; // written by this process: names the next one
     _Atomic uint64_t ingested_bytes;
 };

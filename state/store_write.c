@@ -130,6 +130,18 @@ static int slots_ingest(struct store *s, const struct store_batch *b, const stru
     return r;
 }
 
+// A killed process leaves files that are due to be merged. That waits until the store has been read and takes
+// its first batch: a start needs the processors itself. Where it fails the next batch tries again.
+static void compaction_begin(struct store *s)
+{
+    static const char *const key[] = {"disable_auto_compactions"};
+    static const char *const value[] = {"false"};
+    char *text = NULL;
+    rocksdb_set_options(s->db, 1, key, value, &text);
+    s->compacts = text == NULL;
+    rocksdb_free(text);
+}
+
 int store_ingest(struct store *s, struct store_batch *b, struct err *err)
 {
     assert(s->magic == STORE_MAGIC && !s->options.read_only);
@@ -141,6 +153,8 @@ int store_ingest(struct store *s, struct store_batch *b, struct err *err)
     struct batch_slot *slots = batch_sort(b, &n);
     int r = slots_ingest(s, b, slots, n, err);
     free(slots);
+    if (r == 0 && !s->compacts)
+        compaction_begin(s);
     return r;
 }
 
