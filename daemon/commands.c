@@ -18,7 +18,9 @@ static const struct cli_command command_run = {
     .arguments = "",
     .summary = "the daemon",
     .run = run_command,
-    .options = {{"state", "DIR", "the state's directory (config: state.dir)"}}};
+    .options = {{"state", "DIR", "the state's directory (config: state.dir)"},
+                {"offset-gone", "WHERE",
+                 "earliest or latest: where a partition goes on whose offset the broker lost"}}};
 
 static const struct cli_command command_check = {
     .name = "check",

@@ -273,6 +273,7 @@ void engine_counts_json(const struct engine *e, struct json *j)
     counts_events_json(e, j);
     member_uint(j, "messages", c->messages);
     member_uint(j, "duplicates", c->duplicates);
+    member_uint(j, "skipped", c->skipped);
     member_uint(j, "late", c->late_impressions + c->late_feedback);
     json_key(j, "late_by");
     json_object(j);

@@ -41,6 +41,7 @@ struct ingest_counts {
     uint64_t late_impressions, late_feedback;
     uint64_t profiles_stale; // older than what is kept
     uint64_t dlq[EVENT_BAD_COUNT];
+    uint64_t skipped; // messages that the broker had lost, passed over by --offset-gone
 };
 
 struct ingest {

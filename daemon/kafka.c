@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 
 void source_options_of(const struct config *config, struct clock_source clock, const char **names,
@@ -148,6 +149,43 @@ static void kafka_rest_idle(struct ingest *in, const uint32_t *part_of, uint32_t
         if (!read)
             watermark_idle(&in->watermark, p);
     }
+}
+
+static int kafka_offset_mend(const struct config *config, struct ingest *in, struct ingest_part *part,
+                             bool latest, struct err *err)
+{
+    enum { RANGE_MS = 5000 };
+    int64_t low;
+    int64_t high;
+    if (part->next_offset == SOURCE_OFFSET_START)
+        return 0;
+    if (source_kafka_range(config->consumer.list, part->topic, part->partition, RANGE_MS, &low, &high, err) !=
+        0)
+        return -1;
+    if (part->next_offset >= low && part->next_offset <= high)
+        return 0;
+    int64_t to = latest ? high : low;
+    uint64_t skipped = to > part->next_offset ? (uint64_t)(to - part->next_offset) : 0;
+    log_warn("going on at another offset, as --offset-gone says",
+             "topic=%s partition=%d from=%lld to=%lld skipped=%llu", part->topic, part->partition,
+             (long long)part->next_offset, (long long)to, (unsigned long long)skipped);
+    in->counts.skipped += skipped;
+    part->next_offset = to;
+    return 0;
+}
+
+int kafka_offsets_mend(const struct config *config, struct ingest *in, const int32_t counts[KAFKA_TOPICS],
+                       bool latest, struct err *err)
+{
+    struct kafka_topic topics[KAFKA_TOPICS];
+    kafka_topics(config, topics);
+    for (int t = 0; t < KAFKA_TOPICS; t++)
+        for (int32_t p = 0; p < counts[t]; p++) {
+            uint32_t part = ingest_part(in, topics[t].name, p, topics[t].kind);
+            if (kafka_offset_mend(config, in, &in->parts[part], latest, err) != 0)
+                return -1;
+        }
+    return 0;
 }
 
 int kafka_source_open(const struct config *config, struct ingest *in, struct clock_source clock,

@@ -26,6 +26,11 @@ void kafka_asker_free(struct kafka_asker *a); // waits for the question under wa
 // true: *ret_counts is told. Else *ret_err is how the last try failed (ERR_NONE: none ended yet).
 bool kafka_asker_told(struct kafka_asker *a, int32_t ret_counts[KAFKA_TOPICS], struct err *ret_err);
 
+// By the operator's word: a part whose next offset the broker no longer holds goes on at the first one that it
+// holds, or, `latest`, after the last. What is passed over is counted (skipped) and logged.
+int kafka_offsets_mend(const struct config *config, struct ingest *in, const int32_t counts[KAFKA_TOPICS],
+                       bool latest, struct err *err);
+
 // Opens that many partitions where the ingest stands (its parts are made where new). part_of[source part] = ingest
 // part.
 int kafka_source_open(const struct config *config, struct ingest *in, struct clock_source clock,

@@ -305,6 +305,8 @@ static const struct metric metrics[] = {
      AT_WHOLE(counts.profiles_stale)},
     {"freshet_duplicates_total", COUNTER, "Messages dropped because their event_id was seen.",
      AT_WHOLE(counts.duplicates)},
+    {"freshet_skipped_messages_total", COUNTER, "Lost by the broker and passed over by --offset-gone.",
+     AT_WHOLE(counts.skipped)},
     {"freshet_late_events_total", COUNTER, "Events below the watermark.", BY("kind", put_late)},
     {"freshet_dlq_messages_total", COUNTER, "Messages that went to the DLQ.", BY("reason", put_dlq)},
     {"freshet_watermark_timestamp_seconds", GAUGE,

@@ -45,7 +45,8 @@ static void daemon_problem(struct daemon *d, const struct err *err)
     if (strcmp(d->problem.message, err->message) == 0)
         return;
     if (err->code != ERR_NONE)
-        log_warn("trouble, and trying again", "error=%s", log_quote(err->message));
+        log_warn(err->code == ERR_OFFSET_GONE ? "a partition is stopped" : "trouble, and trying again",
+                 "error=%s", log_quote(err->message));
     else
         log_info("trouble is over", "was=%s", log_quote(d->problem.message));
     d->problem = *err;
@@ -304,6 +305,12 @@ static void daemon_open_source(struct daemon *d)
             daemon_problem(d, &err);
         else
             daemon_fatal(d, &err);
+        return;
+    }
+    const char *gone = cli_value(d->cli, "offset-gone");
+    if (gone != NULL &&
+        kafka_offsets_mend(d->config, d->engine->ingest, counts, strcmp(gone, "latest") == 0, &err) != 0) {
+        daemon_fatal(d, &err);
         return;
     }
     if (kafka_source_open(d->config, d->engine->ingest, d->clock, counts, d->part_of, &d->source, &err) !=
@@ -585,6 +592,9 @@ int daemon_run(struct daemon *d)
 
 int run_command(struct cli *cli)
 {
+    const char *gone = cli_value(cli, "offset-gone");
+    if (gone != NULL && strcmp(gone, "earliest") != 0 && strcmp(gone, "latest") != 0)
+        return cli_usage(cli, "--offset-gone %s: earliest or latest is expected", gone);
     struct daemon *d = mem_zalloc(sizeof *d);
     d->cli = cli;
     d->config = cli->config;

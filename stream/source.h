@@ -72,6 +72,10 @@ int source_kafka_new(const struct source_options *options, const char *const *co
 int source_kafka_partitions(const char *const *conf, const char *topic, int timeout_ms, int32_t *ret_count,
                             struct err *err);
 
+// The offsets that the broker holds of a partition: the first, and the one after the last.
+int source_kafka_range(const char *const *conf, const char *topic, int32_t partition, int timeout_ms,
+                       int64_t *ret_low, int64_t *ret_high, struct err *err);
+
 void source_free(struct source *s);
 
 uint32_t source_part_count(const struct source *s);

@@ -148,21 +148,23 @@ static void source_kafka_gone(struct source_kafka *k, uint32_t part, const char 
         err_set(&err, ERR_OFFSET_GONE,
                 "topic %s partition %d: the next offset, %" PRId64
                 ", is gone (%s), and what the broker still "
-                "holds is unknown (%s). To go on, restore the topic, or say at which offset to go on",
+                "holds is unknown (%s). To go on, restore the topic, or start once with --offset-gone "
+                "earliest (or latest)",
                 p->topic, p->partition, ours, text, rd_kafka_err2str(code));
     else if (ours > high)
-        err_set(
-            &err, ERR_OFFSET_GONE,
-            "topic %s partition %d: the next offset, %" PRId64 ", is beyond the end of the log, which holds "
-            "%" PRId64 " to %" PRId64 ": the topic was cut or made anew. To go on, restore the topic, or say "
-            "where to go on: earliest (at %" PRId64 ") or latest (at %" PRId64 ")",
-            p->topic, p->partition, ours, low, high, low, high);
+        err_set(&err, ERR_OFFSET_GONE,
+                "topic %s partition %d: the next offset, %" PRId64
+                ", is beyond the end of the log, which holds "
+                "%" PRId64 " to %" PRId64
+                ": the topic was cut or made anew. To go on, restore the topic, or start "
+                "once with --offset-gone earliest (at %" PRId64 ") or latest (at %" PRId64 ")",
+                p->topic, p->partition, ours, low, high, low, high);
     else
         err_set(&err, ERR_OFFSET_GONE,
                 "topic %s partition %d: the next offset, %" PRId64 ", is gone; the broker holds %" PRId64
                 " to %" PRId64 ", so %" PRId64
                 " messages can no longer be read. To go on, restore the topic, or "
-                "say where to go on: earliest (at %" PRId64 ") or latest (at %" PRId64
+                "start once with --offset-gone earliest (at %" PRId64 ") or latest (at %" PRId64
                 ", without what is between)",
                 p->topic, p->partition, ours, low, high, low > ours ? low - ours : 0, low, high);
     source_kafka_stop(k, part, &err);
@@ -496,4 +498,22 @@ int source_kafka_partitions(const char *const *conf, const char *topic, int time
     int result = kafka_partitions(rk, topic, timeout_ms, ret_count, err);
     rd_kafka_destroy(rk);
     return result;
+}
+
+int source_kafka_range(const char *const *conf, const char *topic, int32_t partition, int timeout_ms,
+                       int64_t *ret_low, int64_t *ret_high, struct err *err)
+{
+    rd_kafka_conf_t *c = kafka_conf_new(NULL, conf, source_forced, err);
+    if (c == NULL)
+        return -1;
+    rd_kafka_t *rk = kafka_handle_new(RD_KAFKA_CONSUMER, c, err);
+    if (rk == NULL)
+        return -1;
+    rd_kafka_resp_err_t code =
+        rd_kafka_query_watermark_offsets(rk, topic, partition, ret_low, ret_high, timeout_ms);
+    rd_kafka_destroy(rk);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return err_set_retriable(err, ERR_UNAVAILABLE, "topic %s partition %d: asking for its offsets: %s",
+                                 topic, partition, rd_kafka_err2str(code));
+    return 0;
 }

@@ -37,6 +37,14 @@ def starts_and_says_it(f, wanted, time):
     f.equal(offset(f), wanted, f"{time}: the offset on disk is the one before")
 
 
+def goes_on(f, wanted):
+    d = f.start_daemon(*QUIET, "--offset-gone", "earliest")
+    wait_until(lambda: f.status()["lag"] == 0 and f.status()["offsets"]["events"]["0"] > wanted, 60, "the end of the log")
+    f.check(f.status()["skipped"] > 0, f"told to go on, it counts what it passed over: {f.status()['skipped']}")
+    f.check("going on at another offset" in d.stderr(), "and logs it")
+    f.equal(d.stop(), 0, "it stops at SIGTERM")
+
+
 def main():
     f = Freshet()
     f.start_broker("--partitions", "1")
@@ -48,6 +56,7 @@ def main():
             "more events than the broker keeps")
     for time in "first start", "second start":
         starts_and_says_it(f, wanted, time)
+    goes_on(f, wanted)
     return f.summary()
 
 
