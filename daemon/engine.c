@@ -198,7 +198,7 @@ int engine_digest_json(struct engine *e, struct json *j, struct err *err)
     digest_json(j, e->config->model.name, model_dense_digest(model));
     json_end(j);
     json_key(j, "version");
-    json_uint(j, updater_version(e->updater)->version);
+    json_uint(j, updater_served(e->updater));
     json_key(j, "offsets");
     engine_offsets_json(e, j);
     return 0;
@@ -296,7 +296,8 @@ void engine_counts_json(const struct engine *e, struct json *j)
     const struct version *v = updater_version(e->updater);
     member_uint(j, "updates", v->updates);
     member_uint(j, "updates_stopped", v->stopped);
-    member_uint(j, "version", v->version);
+    member_uint(j, "updates_waiting", e->ingest->n_marks);
+    member_uint(j, "version", updater_served(e->updater));
     json_key(j, "watermark");
     int64_t watermark = e->ingest->watermark.value;
     if (watermark == WATERMARK_NONE || watermark == WATERMARK_END)

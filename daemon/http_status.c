@@ -30,6 +30,8 @@ static void status_health(const struct daemon *d, struct json *j)
     json_key(j, "ready");
     json_bool(j, daemon_ready(d, &why));
     member_string(j, "waits_for", why);
+    json_key(j, "training");
+    json_bool(j, d->engine->ingest->n_marks > 0 || trainer_state(d->trainer) != TRAINER_IDLE);
     member_string(j, "problem", d->problem.code != ERR_NONE ? d->problem.message : NULL);
     json_key(j, "lag");
     if (daemon_lag(d) >= 0)

@@ -441,6 +441,7 @@ static void exposition_fill(struct exposition *x, struct daemon *d, struct buf *
     state_figures(d->engine->state, &x->state);
     x->counts = d->engine->ingest->counts;
     x->version = *updater_version(d->engine->updater);
+    x->version.version = updater_served(d->engine->updater);
     x->outbox_waiting = state_outbox_end(d->engine->state) - state_outbox_begin(d->engine->state);
     x->commits = d->figures.commits;
     x->commit_failures = d->figures.commit_failures;

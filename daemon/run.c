@@ -374,7 +374,7 @@ static void on_housekeeping(struct ev_loop *loop, ev_timer *w, int events)
     ev_idle_start(d->loop, &d->more);
     sd_notifyf(0, "STATUS=%llu messages, lag %lld, version %llu%s%s",
                (unsigned long long)d->engine->ingest->counts.messages, (long long)daemon_lag(d),
-               (unsigned long long)updater_version(d->engine->updater)->version,
+               (unsigned long long)updater_served(d->engine->updater),
                d->problem.code != ERR_NONE ? "; " : "", d->problem.message);
 }
 
@@ -401,7 +401,7 @@ bool daemon_ready(const struct daemon *d, const char **ret_why)
         *ret_why = "the broker has not told the partitions yet";
     else if (!d->caught_up)
         *ret_why = "catching up with the log";
-    else if (updater_version(d->engine->updater)->version == 0)
+    else if (updater_served(d->engine->updater) == 0)
         *ret_why = "no model version yet";
     else if (d->disk_full)
         *ret_why = "commits fail: the disk is full";

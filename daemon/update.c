@@ -88,7 +88,10 @@ static int updater_build(struct updater *u, struct err *err)
         metrics_init(&u->after_bootstrap[h], METRICS_SCORES);
     }
     u->columns = columns_new(u->features, u->config);
-    return updater_load(u, err);
+    if (updater_load(u, err) != 0)
+        return -1;
+    u->served = u->version.version;
+    return 0;
 }
 
 int updater_new(const struct config *config, struct features *features, struct state *state, bool publish,
@@ -130,6 +133,11 @@ struct model *updater_model(struct updater *u)
 const struct version *updater_version(const struct updater *u)
 {
     return &u->version;
+}
+
+uint64_t updater_served(const struct updater *u)
+{
+    return u->served;
 }
 
 void updater_metrics(const struct updater *u, uint32_t head, struct metrics_values *ret_all,
@@ -291,6 +299,7 @@ void update_apply(struct updater *u)
     if (u->update == NULL)
         return;
     model_apply(u->model, u->update);
+    u->served = u->version.version;
     u->update = NULL;
 }
 

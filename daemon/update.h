@@ -61,7 +61,9 @@ void updater_free(struct updater *u);
 int updater_check(const struct config *config, struct err *err);
 
 struct model *updater_model(struct updater *u);
+// The newest version, which may still wait for its commit; and the one that the model is at and that is served.
 const struct version *updater_version(const struct updater *u);
+uint64_t updater_served(const struct updater *u);
 // Running progressive metrics: over all samples, and over those after the bootstrap.
 void updater_metrics(const struct updater *u, uint32_t head, struct metrics_values *ret_all,
                      struct metrics_values *ret_after_bootstrap);

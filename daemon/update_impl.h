@@ -18,6 +18,7 @@ struct updater {
     bool publish;
     uint16_t partitions; // of users, for the texts of their rows
     struct version version;
+    uint64_t served; // version of the model
     struct metrics running[CONFIG_HEADS_MAX];
     struct metrics after_bootstrap[CONFIG_HEADS_MAX];
     bool dirty;       // version or metrics differ from the state's

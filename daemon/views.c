@@ -190,7 +190,7 @@ int view_embedding(struct engine *e, struct str table, struct str id, struct jso
     json_key(j, "id");
     json_str(j, id);
     json_key(j, "version");
-    json_uint(j, updater_version(e->updater)->version);
+    json_uint(j, updater_served(e->updater));
     json_key(j, "admitted");
     json_bool(j, table_admitted(t, row));
     json_key(j, "count");
@@ -284,7 +284,7 @@ static void scoring_json(const struct engine *e, const struct scoring *s, struct
 {
     json_object(j);
     json_key(j, "version");
-    json_uint(j, updater_version(e->updater)->version);
+    json_uint(j, updater_served(e->updater));
     json_key(j, "at");
     json_int(j, s->event.ts);
     json_key(j, "scores");

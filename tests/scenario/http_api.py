@@ -62,7 +62,7 @@ def fill(f):
     done = f.simulate("--events", "20000", "--users", "200", "--items", "300", "--rate", "4")
     f.equal(done.returncode, 0, "simulate")
     f.wait_ready()
-    harness.wait_until(lambda: f.status()["lag"] == 0 and f.status()["version"] > 1, 60, "versions")
+    harness.wait_until(lambda: f.status()["lag"] == 0 and f.status()["version"] > 1 and not f.status()["training"], 60, "versions")
 
 
 def some_ids(f):
