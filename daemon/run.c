@@ -501,9 +501,6 @@ static void daemon_watch(struct daemon *d)
     ev_async_init(&d->trained, on_trained);
     d->trained.data = d;
     ev_async_start(d->loop, &d->trained);
-    ev_async_init(&d->asked, on_asked);
-    d->asked.data = d;
-    ev_async_start(d->loop, &d->asked);
     ev_idle_init(&d->more, on_more);
     d->more.data = d;
     ev_io_init(&d->commit_io, on_commit, state_commit_fd(d->engine->state), EV_READ);
@@ -528,6 +525,12 @@ static int daemon_open(struct daemon *d, struct err *err)
     d->loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOSIGMASK);
     if (d->loop == NULL)
         return err_set(err, ERR_IO, "libev has no backend here");
+    // The broker is asked while the state opens.
+    ev_async_init(&d->asked, on_asked);
+    d->asked.data = d;
+    ev_async_start(d->loop, &d->asked);
+    if (kafka_asker_new(d->config, daemon_asked, d, &d->asker, err) != 0)
+        return -1;
     if (engine_open(d->config, &options, &d->engine, err) != 0)
         return -1;
     if (sink_kafka_new(d->config->producer.list, &d->sink, err) != 0)
@@ -575,8 +578,6 @@ int daemon_run(struct daemon *d)
         return cli_fail(d->cli, &err);
     }
     daemon_watch(d);
-    if (kafka_asker_new(d->config, daemon_asked, d, &d->asker, &err) != 0)
-        daemon_fatal(d, &err);
     log_info(
         "ready", "version=%llu http=%s:%u state=%s",
         (unsigned long long)updater_version(d->engine->updater)->version, d->config->http.host,
