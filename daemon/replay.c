@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -275,8 +276,14 @@ int replay_command(struct cli *cli)
     struct err err = {0};
     if (cli_given(cli, "as-committed"))
         return replay_as_committed(cli);
-    if (!cli_given(cli, "events") && !cli_given(cli, "users") && !cli_given(cli, "items"))
-        return cli_usage(cli, "--events FILE is missing (- is stdin)");
+    if (!cli_given(cli, "events") && !cli_given(cli, "users") && !cli_given(cli, "items")) {
+        struct stat in;
+        bool piped = fstat(0, &in) == 0 && !S_ISCHR(in.st_mode);
+        if (!piped || cli->n_values == CLI_VALUES_MAX)
+            return cli_usage(cli, "--events FILE is missing (- is stdin)");
+        cli->values[cli->n_values].name = "events"; // a pipe into replay means what it says
+        cli->values[cli->n_values++].value = "-";
+    }
     struct replay *r = mem_alloc(sizeof *r);
     int result = replay_open(r, cli, cli_value(cli, "state"), &err);
     if (result == 0)
