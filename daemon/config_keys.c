@@ -22,8 +22,8 @@ static const char default_kafka[] = "  bootstrap.servers: localhost:9092\n";
 static const char default_sequences[] = "  all: {last: 100}\n";
 static const char default_labels[] = "    all: {}\n";
 static const char default_tables[] =
-    "  users: {dim: 16, rows: 1M, admit: 1, expire: 30d, lr: 0.1, init: 0.05}\n"
-    "  items: {dim: 16, rows: 1M, admit: 1, expire: 30d, lr: 0.1, init: 0.05}\n";
+    "  users: {dim: 16, rows: 1M, admit: 1, expire: 30d, lr: 0.1, init: 0.02}\n"
+    "  items: {dim: 16, rows: 1M, admit: 1, expire: 30d, lr: 0.1, init: 0.02}\n";
 static const char default_features[] =
     "  user_id: {id: user, table: users}\n"
     "  item_id: {id: item, table: items}\n"
@@ -145,7 +145,7 @@ const struct config_key config_keys[] = {
      .text = "Passes over the samples of a window."},
     {"update.dense_lr", CONFIG_NUMBER, AT(update.dense_lr), 1e-9, 10, "0.05",
      .text = "Learning rate of the dense layers."},
-    {"update.seed", CONFIG_COUNT, AT(update.seed), 0, 1e15, "1", .text = "Of the weights at the begin."},
+    {"update.seed", CONFIG_COUNT, AT(update.seed), 0, 1e15, "1", .text = "Of the weights at the start."},
     {"update.enabled", CONFIG_BOOL, AT(update.enabled), .fallback = "true",
      .text = "false: samples are logged and nothing is trained."},
     {"update.stop_after_bootstrap", CONFIG_BOOL, AT(update.stop_after_bootstrap), .fallback = "false",
@@ -234,7 +234,7 @@ const struct config_key config_table_keys[] = {
     {"expire", CONFIG_DURATION, IN(struct config_table, expire_ms), 0, 3650 * DAY, "30d",
      .text = "A row without an occurrence for so long goes; 0s: never."},
     {"lr", CONFIG_NUMBER, IN(struct config_table, lr), 1e-9, 10, "0.1", .text = "Learning rate."},
-    {"init", CONFIG_NUMBER, IN(struct config_table, init), 0, 10, "0.05",
+    {"init", CONFIG_NUMBER, IN(struct config_table, init), 0, 10, "0.02",
      .text = "Standard deviation of new vectors."},
     {0},
 };

@@ -132,7 +132,7 @@ Test(config, default_windows_sequences_tables)
     for (int i = 0; i < 2; i++) {
         const struct config_table *t = table(c, i == 0 ? "users" : "items");
         cr_expect(t->dim == 16 && t->rows == 1000000 && t->admit == 1 && t->expire_ms == 30 * DAY);
-        cr_expect(t->lr == 0.1 && t->init == 0.05);
+        cr_expect(t->lr == 0.1 && t->init == 0.02);
     }
     cr_expect(table(c, "hour")->dim == 8 && table(c, "hour")->rows == 24);
     config_free(c);
