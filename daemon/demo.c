@@ -234,9 +234,8 @@ static int demo_run(struct demo *d)
     daemon->on_update = demo_update;
     daemon->on_update_context = d;
     d->daemon = daemon;
-    printf("freshet demo: a broker at %s, a simulator at %s times real time, and the daemon; every line is "
-           "an update of "
-           "5 minutes of events.\n\n",
+    printf("freshet demo: a broker at %s, a simulator at %s times real time, and the daemon.\n"
+           "Every line is an update of 5 minutes of events.\n\n",
            d->address, DEMO_SPEED);
     fflush(stdout);
     demo_simulator(d);
