@@ -41,7 +41,7 @@ static void net_mean_name(char *to, const char *feature)
 // The block that pools a sequence.
 static void net_add_mean(struct features_net *net, const struct config_feature *c)
 {
-    struct net_memory *m = net->memory[0];
+    struct net_memory *m = net->memory;
     struct net_block *b = &m->blocks[net->spec.n_blocks];
     net->block_of[net->spec.n_blocks++] = UINT32_MAX;
     net_mean_name(b->name, c->name);
@@ -54,7 +54,7 @@ static void net_add_mean(struct features_net *net, const struct config_feature *
 // Makes the feature an input, if it is not one yet, and writes the name under which blocks see it.
 static void net_use(struct features_net *net, const struct config *config, const char *name, char *ret_name)
 {
-    struct net_memory *m = net->memory[0];
+    struct net_memory *m = net->memory;
     uint32_t feature = config_block_named(config, name) ? UINT32_MAX : config_feature_find(config, name);
     snprintf(ret_name, NET_NAME, "%s", name);
     if (feature == UINT32_MAX)
@@ -79,7 +79,7 @@ static void net_use(struct features_net *net, const struct config *config, const
 
 static void net_add_block(struct features_net *net, const struct config *config, uint32_t i)
 {
-    struct net_memory *m = net->memory[0];
+    struct net_memory *m = net->memory;
     const struct config_block *c = &config->model.blocks[i];
     char(*of)[NET_NAME] = mem_array(c->n_of, sizeof *of);
     for (uint32_t k = 0; k < c->n_of; k++)
@@ -97,7 +97,7 @@ static void net_add_block(struct features_net *net, const struct config *config,
 
 static void net_add_head(struct features_net *net, const struct config *config, uint32_t i)
 {
-    struct net_memory *m = net->memory[0];
+    struct net_memory *m = net->memory;
     const struct config_head *c = &config->model.heads[i];
     struct net_head *h = &m->heads[net->spec.n_heads++];
     net_use(net, config, c->of, h->of);
@@ -109,7 +109,7 @@ static void net_add_head(struct features_net *net, const struct config *config, 
 void features_net_new(const struct config *config, struct features_net *ret_net)
 {
     struct net_memory *m = mem_zalloc(sizeof *m);
-    *ret_net = (struct features_net){.n_tables = config->n_tables, .memory = {m}};
+    *ret_net = (struct features_net){.n_tables = config->n_tables, .memory = m};
     for (uint32_t i = 0; i < config->model.n_blocks; i++)
         net_add_block(ret_net, config, i);
     for (uint32_t i = 0; i < config->model.n_heads; i++)
@@ -134,7 +134,7 @@ void features_net_new(const struct config *config, struct features_net *ret_net)
 
 void features_net_done(struct features_net *net)
 {
-    struct net_memory *m = net->memory[0];
+    struct net_memory *m = net->memory;
     if (m == NULL)
         return;
     for (uint32_t i = 0; i < net->spec.n_blocks; i++)
@@ -167,9 +167,8 @@ struct columns {
     const float *label_ptrs[CONFIG_HEADS_MAX];
 };
 
-struct columns *columns_new(const struct features *f, const struct config *config)
+struct columns *columns_new(const struct config *config)
 {
-    (void)f;
     struct columns *c = mem_zalloc(sizeof *c);
     struct features_net net;
     features_net_new(config, &net);

@@ -62,6 +62,7 @@ void engine_close(struct engine *e)
         return;
     ingest_free(e->ingest);
     updater_free(e->updater);
+    columns_free(e->columns);
     state_close(e->state);
     features_free(e->features);
     buf_done(&e->progress);

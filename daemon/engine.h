@@ -17,8 +17,9 @@ struct engine {
     struct state *state;
     struct ingest *ingest;
     struct updater *updater;
-    uint64_t outbox_sent;  // entries up to it were given to the sink
-    uint64_t dirty_events; // messages since the last commit
+    struct columns *columns; // of the requests that are scored; made by the first
+    uint64_t outbox_sent;    // entries up to it were given to the sink
+    uint64_t dirty_events;   // messages since the last commit
     struct buf progress;
 };
 

@@ -92,7 +92,7 @@ struct str features_text(struct state *s, uint64_t id, uint16_t partitions);
 
 // Samples column by column, as model.h takes them; grows as needed and is reused.
 struct columns;
-struct columns *columns_new(const struct features *f, const struct config *config);
+struct columns *columns_new(const struct config *config);
 void columns_free(struct columns *c);
 void columns_clear(struct columns *c);
 // seen_ms: event time of the sample; weight 1.
@@ -108,7 +108,7 @@ struct features_net {
     uint32_t inputs_of[CONFIG_FEATURES_MAX]; // net input -> feature of the config
     uint32_t block_of[CONFIG_BLOCKS_MAX + CONFIG_FEATURES_MAX +
                       CONFIG_HEADS_MAX]; // net block -> config's, or UINT32_MAX
-    void *memory[3];
+    void *memory;
 };
 void features_net_new(const struct config *config, struct features_net *ret_net);
 void features_net_done(struct features_net *net);

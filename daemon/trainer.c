@@ -15,7 +15,6 @@ struct trainer {
     void *context;
     pthread_t thread;
     enum trainer_state state; // main thread's
-    uint64_t progress;
     struct sample_chunk *chunk; // lent to the thread
     // Under the lock:
     pthread_mutex_t lock;
@@ -129,7 +128,6 @@ static int trainer_collect(struct trainer *t, bool *ret_done, bool *ret_finished
     pthread_mutex_unlock(&t->lock);
     if (!*ret_done)
         return 0;
-    t->progress++;
     if (t->chunk != NULL)
         state_chunk_free(t->engine->state, t->chunk);
     t->chunk = NULL;
@@ -166,11 +164,6 @@ void trainer_applied(struct trainer *t)
 {
     update_apply(t->engine->updater);
     t->state = TRAINER_IDLE;
-}
-
-uint64_t trainer_progress(const struct trainer *t)
-{
-    return t->progress;
 }
 
 enum trainer_state trainer_state(const struct trainer *t)

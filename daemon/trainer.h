@@ -24,7 +24,6 @@ enum trainer_state {
 int trainer_step(struct trainer *t, enum trainer_state *ret_state, struct update_result *ret_result,
                  struct err *err);
 void trainer_applied(struct trainer *t);
-uint64_t trainer_progress(const struct trainer *t); // jobs done, for the watchdog
 enum trainer_state trainer_state(const struct trainer *t);
 
 #endif

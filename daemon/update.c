@@ -87,7 +87,7 @@ static int updater_build(struct updater *u, struct err *err)
         metrics_init(&u->running[h], METRICS_SCORES);
         metrics_init(&u->after_bootstrap[h], METRICS_SCORES);
     }
-    u->columns = columns_new(u->features, u->config);
+    u->columns = columns_new(u->config);
     if (updater_load(u, err) != 0)
         return -1;
     u->served = u->version.version;

@@ -218,7 +218,6 @@ struct scoring {
     struct entity **entities;
     uint32_t *item_at;
     struct buf body;
-    struct columns *columns;
     float *p[CONFIG_HEADS_MAX];
 };
 
@@ -228,7 +227,6 @@ static void scoring_done(struct scoring *s)
     free(s->entities);
     free(s->item_at);
     buf_done(&s->body);
-    columns_free(s->columns);
     for (uint32_t h = 0; h < CONFIG_HEADS_MAX; h++)
         free(s->p[h]);
 }
@@ -268,15 +266,17 @@ static int scoring_predict(struct engine *e, struct scoring *s, struct err *err)
 {
     struct feature_row row;
     struct str segment = {(const char *)s->body.data, (uint32_t)s->body.len};
-    s->columns = columns_new(e->features, e->config);
+    if (e->columns == NULL)
+        e->columns = columns_new(e->config);
+    columns_clear(e->columns);
     for (uint32_t i = 0; i < s->event.n_items; i++) {
         if (features_decode(e->features, segment, 0, s->item_at[i], s->event.ts, &row) != 0)
             return err_set(err, ERR_INVALID, "the request's features do not decode");
-        columns_put(s->columns, &row, s->event.ts, NULL);
+        columns_put(e->columns, &row, s->event.ts, NULL);
     }
     for (uint32_t h = 0; h < e->config->model.n_heads; h++)
         s->p[h] = mem_array(s->event.n_items, sizeof *s->p[h]);
-    updater_predict(e->updater, columns_samples(s->columns), s->p);
+    updater_predict(e->updater, columns_samples(e->columns), s->p);
     return 0;
 }
 

@@ -83,11 +83,6 @@ void reader_free(struct reader *r)
     free(r);
 }
 
-int32_t reader_partitions(const struct reader *r)
-{
-    return r->n;
-}
-
 bool reader_caught_up(const struct reader *r)
 {
     for (int32_t p = 0; p < r->n; p++)

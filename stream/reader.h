@@ -23,7 +23,6 @@ struct reader_message {
 int reader_new(const char *const *conf, const char *topic, const int64_t *offsets, int32_t n_offsets,
                int timeout_ms, struct reader **ret_reader, struct err *err);
 void reader_free(struct reader *r);
-int32_t reader_partitions(const struct reader *r);
 
 // The next message, waiting at most timeout_ms. *ret_found false: none came. Valid until the next call. A
 // broker that is away is waited for.

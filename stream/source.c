@@ -144,12 +144,6 @@ struct source *source_new(const struct source_options *options, const struct sou
     return s;
 }
 
-void source_set_impl(struct source *s, void *impl)
-{
-    source_check(s);
-    s->impl = impl;
-}
-
 static void source_free_chunks(struct source_chunk *c)
 {
     while (c != NULL) {
@@ -304,12 +298,6 @@ void source_stop(struct source *s, uint32_t part, const struct err *err)
 int64_t source_fetch_offset(const struct source *s, uint32_t part)
 {
     return source_lane(s, part)->fetch_offset;
-}
-
-bool source_paused(const struct source *s)
-{
-    source_check(s);
-    return s->paused;
 }
 
 // ---- heads ------------------------------------------------------------------------------------------------

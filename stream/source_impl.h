@@ -50,11 +50,9 @@ struct source_ops {
     void (*free)(void *impl);
 };
 
-// Takes over `impl`; it is freed by source_free. Copies options and parts. impl may be set later, before the
-// first poll, by source_set_impl (it often needs the source's pointer).
+// Takes over `impl`; it is freed by source_free. Copies options and parts.
 struct source *source_new(const struct source_options *options, const struct source_ops *ops, void *impl,
                           const struct source_part *parts, uint32_t n);
-void source_set_impl(struct source *s, void *impl);
 
 // A message below the offset that is expected next (a redelivery) is dropped. Clears the end of the part.
 void source_push(struct source *s, uint32_t part, const struct source_raw *raw);
@@ -65,6 +63,5 @@ void source_stop(struct source *s, uint32_t part, const struct err *err);
 // Where the next message to be fetched is expected: the offset after the last one pushed, or where the part
 // begins (can be SOURCE_OFFSET_START).
 int64_t source_fetch_offset(const struct source *s, uint32_t part);
-bool source_paused(const struct source *s);
 
 #endif
