@@ -14,7 +14,7 @@ struct trainer {
     void (*wake)(void *context);
     void *context;
     pthread_t thread;
-    enum trainer_state state; // main thread's
+    enum trainer_state state;   // main thread's
     struct sample_chunk *chunk; // lent to the thread
     // Under the lock:
     pthread_mutex_t lock;
