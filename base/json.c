@@ -2,10 +2,9 @@
 #include "base/json.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
+
+#include "base/number.h"
 
 static void json_before_value(struct json *j)
 {
@@ -139,13 +138,13 @@ void json_str(struct json *j, struct str s)
 void json_int(struct json *j, int64_t v)
 {
     json_before_value(j);
-    buf_printf(j->out, "%" PRId64, v);
+    j->out->len += number_put_int(v, (char *)buf_reserve(j->out, NUMBER_TEXT));
 }
 
 void json_uint(struct json *j, uint64_t v)
 {
     json_before_value(j);
-    buf_printf(j->out, "%" PRIu64, v);
+    j->out->len += number_put_uint(v, (char *)buf_reserve(j->out, NUMBER_TEXT));
 }
 
 void json_double(struct json *j, double v)
@@ -154,13 +153,8 @@ void json_double(struct json *j, double v)
         json_null(j);
         return;
     }
-    char text[40];
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, v);
-        if (strtod(text, NULL) == v)
-            break;
-    }
-    json_raw(j, text, strlen(text));
+    json_before_value(j);
+    j->out->len += number_put_double(v, (char *)buf_reserve(j->out, NUMBER_TEXT));
 }
 
 void json_float(struct json *j, float v)
@@ -169,13 +163,8 @@ void json_float(struct json *j, float v)
         json_null(j);
         return;
     }
-    char text[40];
-    for (int digits = 6; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)v);
-        if (strtof(text, NULL) == v)
-            break;
-    }
-    json_raw(j, text, strlen(text));
+    json_before_value(j);
+    j->out->len += number_put_float(v, (char *)buf_reserve(j->out, NUMBER_TEXT));
 }
 
 void json_bool(struct json *j, bool v)

@@ -19,8 +19,7 @@ static int ask_state(struct cli *cli, const struct ask *ask, struct buf *to, str
     return result;
 }
 
-// --url, or where the config's daemon listens.
-static int ask_url(const struct cli *cli, char *url, size_t size, struct err *err)
+int ask_url(const struct cli *cli, char *url, size_t size, struct err *err)
 {
     const struct config *c = cli->config;
     const char *given = cli_value(cli, "url");
@@ -37,22 +36,34 @@ static int ask_url(const struct cli *cli, char *url, size_t size, struct err *er
     return 0;
 }
 
-static int ask_http(const struct cli *cli, const struct ask *ask, struct buf *to, struct err *err)
+static int ask_request(const struct cli *cli, struct http_client_request *request, struct buf *to,
+                       struct err *err)
 {
     char url[300];
     char detail[900];
     int status;
-    struct http_client_request request = {.url = url,
-                                          .method = ask->method,
-                                          .path = (const char *)ask->path.data,
-                                          .token = cli->config->http.token,
-                                          .body = {(const char *)ask->body.data, (uint32_t)ask->body.len}};
-    if (ask_url(cli, url, sizeof url, err) != 0 || http_client_ask(&request, to, &status, err) != 0)
+    request->url = url;
+    request->token = cli->config->http.token;
+    if (ask_url(cli, url, sizeof url, err) != 0 || http_client_ask(request, to, &status, err) != 0)
         return -1;
     if (status == 200)
         return 0;
     view_problem((struct str){(const char *)to->data, (uint32_t)to->len}, status, detail, sizeof detail);
     return err_set(err, status == 404 ? ERR_NOT_FOUND : ERR_INVALID, "%s", detail);
+}
+
+static int ask_http(const struct cli *cli, const struct ask *ask, struct buf *to, struct err *err)
+{
+    struct http_client_request request = {.method = ask->method,
+                                          .path = (const char *)ask->path.data,
+                                          .body = {(const char *)ask->body.data, (uint32_t)ask->body.len}};
+    return ask_request(cli, &request, to, err);
+}
+
+int ask_get(const struct cli *cli, const char *path, struct buf *ret_body, struct err *err)
+{
+    struct http_client_request request = {.method = "GET", .path = path};
+    return ask_request(cli, &request, ret_body, err);
 }
 
 int ask_command(struct cli *cli, struct ask *ask)

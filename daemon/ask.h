@@ -20,4 +20,9 @@ struct ask {
 // Asks, prints, frees the buffers of *ask. The exit code.
 int ask_command(struct cli *cli, struct ask *ask);
 
+// Where the daemon is: --url, or where the config's daemon listens.
+int ask_url(const struct cli *cli, char *url, size_t size, struct err *err);
+// The body of GET `path` from the running daemon; what is not 200 is an error with its detail. Retriable: it is away.
+int ask_get(const struct cli *cli, const char *path, struct buf *ret_body, struct err *err);
+
 #endif

@@ -70,6 +70,7 @@ int broker_command(struct cli *cli)
     broker_topic_add(topics, &n, config->users.topic, events);
     broker_topic_add(topics, &n, config->items.topic, events);
     broker_topic_add(topics, &n, config->publish.topic, 1);
+    broker_topic_add(topics, &n, config->publish.samples_topic, events);
     snprintf(names[0], sizeof names[0], "%s%s", config->events.topic, config->dlq_suffix);
     broker_topic_add(topics, &n, names[0], 1);
     uint32_t from = 0;

@@ -72,7 +72,7 @@ int check_command(struct cli *cli)
         return EXIT_DONE;
     }
     gemm_setup();
-    if (updater_check(config, &err) != 0)
+    if (explain_warnings(config, &err) != 0)
         return cli_fail(cli, &err);
     if (!cli_given(cli, "no-environment") && check_environment(config, &err) != 0)
         return cli_fail(cli, &err);

@@ -69,18 +69,57 @@ static const struct cli_command command_score = {
                 {"context", "JSON", "the request's context"},
                 {"url", "URL", "the daemon (default: http.listen of the config)"}}};
 
+static const struct cli_command command_top = {
+    .name = "top",
+    .arguments = "",
+    .summary = "what the daemon does, live: rates, lag, joins, progressive losses",
+    .run = top_command,
+    .options = {{"interval", "SECONDS", "between two looks (default 1)"},
+                {"once", NULL, "one look, after one interval, and out"},
+                {"url", "URL", "the daemon (default: http.listen of the config)"}}};
+
+static const struct cli_command command_tap = {
+    .name = "tap",
+    .arguments = "events | samples",
+    .summary = "events or samples as they pass through the daemon, as JSONL",
+    .min_args = 1,
+    .max_args = 1,
+    .run = tap_command,
+    .options = {
+        {"where", "CONDITION",
+         "only what fits, e.g. type=click, user_id=u1, watch_ms>=1000, labels.click=1; repeated: and"},
+        {"limit", "N", "end after so many"},
+        {"rate", "N", "so many a second at most; the rest is counted as dropped"},
+        {"url", "URL", "the daemon (default: http.listen of the config)"}}};
+
 static const struct cli_command command_export = {
     .name = "export",
     .arguments = "samples | counters | sequences | table NAME | dense",
-    .summary = "JSONL of the state, safetensors of the model",
+    .summary = "JSONL or Arrow of the state, safetensors of the model",
     .min_args = 1,
     .max_args = 2,
     .run = export_command,
     .options = {STATE_OPTION,
                 {"at", "TS", "counters as of this time"},
-                {"out", "FILE", "where to write (table and dense; ids go to FILE.ids.jsonl)"},
-                {"from", "SEQ", "samples from this number on"},
-                {"to", "SEQ", "and below this one"}}};
+                {"out", "FILE", "where to write (default: stdout; ids of a table go to FILE.ids.jsonl)"},
+                {"format", "NAME", "of samples: jsonl (the default) or arrow"},
+                {"from", "TS", "samples emitted at this event time or later (ms, s or RFC 3339)"},
+                {"to", "TS", "and before this one"},
+                {"from-sample", "N", "samples of this number or above"},
+                {"to-sample", "N", "and below this one"}}};
+
+static const struct cli_command command_explain = {
+    .name = "explain",
+    .arguments = "USER ITEM | --model NAME",
+    .summary = "every feature of a pair and where it comes from; or the net of the config",
+    .max_args = 2,
+    .run = explain_command,
+    .options = {STATE_OPTION,
+                {"at", "TS", "USER ITEM: features as of this time"},
+                {"context", "NAME=VALUE", "USER ITEM: a field of the request's context; may be repeated"},
+                {"url", "URL", "the daemon (default: http.listen of the config)"},
+                {"model", "NAME", "the model: shapes, parameters, work, sides"},
+                {"dot", NULL, "with --model: Graphviz instead of text"}}};
 
 static const struct cli_command command_digest = {.name = "digest",
                                                   .arguments = "",
@@ -125,6 +164,9 @@ static const struct cli_command command_simulate = {
                 {"speed", "X",
                  "with --kafka: event time runs X times as fast as the clock (default: as fast as it goes)"},
                 {"drift", "X", "how fast tastes turn, radians an hour (default 0.5)"},
+                {"delay", "S", "seconds from an impression to its click, on average (default 8)"},
+                {"slow", "X", "share of the clicks that come later than that (default 0)"},
+                {"slow-delay", "S", "theirs, on average (default 3600)"},
                 {"truth", "FILE", "true click probability of every impression, JSONL"},
                 {"kafka", NULL, "produce to the event topic instead of stdout"}}};
 
@@ -143,19 +185,11 @@ static const struct cli_command command_version = {.name = "version",
                                                    .no_config = true,
                                                    .run = version_command};
 
-const struct cli_command *const cli_commands[] = {&command_demo,
-                                                  &command_run,
-                                                  &command_check,
-                                                  &command_replay,
-                                                  &command_get,
-                                                  &command_score,
-                                                  &command_export,
-                                                  &command_digest,
-                                                  &command_follow,
-                                                  &command_broker,
-                                                  &command_simulate,
-                                                  &command_version,
-                                                  NULL};
+const struct cli_command *const cli_commands[] = {
+    &command_demo,    &command_run,      &command_check,   &command_replay,
+    &command_get,     &command_score,    &command_top,     &command_tap,
+    &command_explain, &command_export,   &command_digest,  &command_follow,
+    &command_broker,  &command_simulate, &command_version, NULL};
 
 int version_command(struct cli *cli)
 {

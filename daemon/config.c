@@ -104,6 +104,7 @@ static int check_topics(struct config_loader *l, const struct tree_node *root)
         {"stream.users.topic", c->users.topic},
         {"stream.items.topic", c->items.topic},
         {"publish.topic", c->publish.topic},
+        {"publish.samples.topic", c->publish.samples_topic},
     };
     enum { TOPICS = sizeof topics / sizeof *topics };
     for (int i = 0; i < TOPICS; i++) {
@@ -126,11 +127,7 @@ static int check_rest(struct config_loader *l, const struct tree_node *root)
     if (max > 0 && min > max)
         return tree_fail(l->err, &tree_path(root, "update.brakes.calibration_min")->at,
                          "update.brakes.calibration_min is %g, above calibration_max %g", min, max);
-    if (c->join.corrections && c->join.emit == STATE_EMIT_WAIT)
-        return tree_fail(
-            l->err, &tree_path(root, "join.corrections")->at,
-            "join.corrections goes with join.emit: first_label; with wait no label comes after its sample");
-    return 0;
+    return config_join_check(l, root);
 }
 
 // ---- the whole ---------------------------------------------------------------------------------------
@@ -143,6 +140,7 @@ static int config_fill(struct config_loader *l, const char *file, const struct c
         tree_expand(l->arena, root, l->err) < 0 || keys_read(l, root) < 0 ||
         properties_put(l, properties) < 0)
         return -1;
+    config_layout(l);
     return check_http(l, root) < 0 || check_topics(l, root) < 0 ? -1 : check_rest(l, root);
 }
 

@@ -39,7 +39,7 @@ static const char default_models[] = "  ctr:\n"
                                      "    net:\n"
                                      "      - {name: bottom, mlp: [128], of: all}\n"
                                      "    heads:\n"
-                                     "      click: {of: bottom, loss: logloss}\n";
+                                     "      click: {of: bottom}\n";
 
 #define SECTION(at, about)                                    \
     {                                                         \
@@ -65,9 +65,20 @@ const struct config_key config_keys[] = {
     SECTION("stream.users", "Profiles of users, an upsert each."),
     {"stream.users.topic", CONFIG_TOPIC, AT(users.topic), .fallback = "\"\"",
      .text = "The topic of user profiles; empty: none."},
+    MAP("stream.users.attributes", config_user_attributes_read, NULL, "{}",
+        "What a profile holds, as {gender: string, age: number, tags: list, vip: boolean}. Where it is given, another "
+        "name in a feature or bucket is a mistake, and a value of another type is counted and reads as missing."),
     SECTION("stream.items", "Profiles of items, an upsert each."),
     {"stream.items.topic", CONFIG_TOPIC, AT(items.topic), .fallback = "\"\"",
      .text = "The topic of item profiles; empty: none."},
+    {"stream.items.birth", CONFIG_TEXT, AT(item_birth), .fallback = "\"\"",
+     .text = "The attribute that is an item's birth (ms, s or RFC 3339); empty, or not there: its first event."},
+    {"stream.items.category", CONFIG_TEXT, AT(item_category), .min = 1, .fallback = "category",
+     .text = "The attribute that sequences keep as category."},
+    {"stream.items.author", CONFIG_TEXT, AT(item_author), .min = 1, .fallback = "author",
+     .text = "The attribute that sequences keep as author."},
+    MAP("stream.items.attributes", config_item_attributes_read, NULL, "{}",
+        "As stream.users.attributes."),
     MAP("stream.actions", config_actions_read, NULL, "[]",
         "Types of feedback beside the built-in click, like, collect, share, comment, follow, dislike and "
         "watch. "
@@ -90,36 +101,58 @@ const struct config_key config_keys[] = {
     {"dedupe.max", CONFIG_COUNT, AT(dedupe.max), 1000, 4e9, "20M",
      .text = "Ids remembered at most; beyond it the oldest minute goes."},
 
+    MAP("buckets", config_buckets_read, config_bucket_keys, "{}",
+        "Names for groups of users, items or contexts: {age: {of: user.age, edges: [18, 25, 35]}}. What has no value "
+        "is in no bucket."),
+
     SECTION("counters", "Counts of every action by user and by item."),
     MAP("counters.windows", config_windows_read, config_window_keys, "[1h, 1d, 7d]",
         "Windows, shortest first: 1h (tiles of 1m), 1d (15m), 7d (1h), or {name: 30d, tile: 1d, length: "
         "30d}. Each "
         "tile is a multiple of the one before."),
-
-    MAP("buckets", config_buckets_read, NULL, "{}",
-        "Counters by bucket are not in this release: this must be empty."),
+    {"counters.totals", CONFIG_BOOL, AT(totals), .fallback = "false",
+     .text = "Counts since ever are kept beside the windows, as window: total."},
+    SECTION("counters.item", "Every item's counts, and besides them"),
+    MAP("counters.item.by", config_item_by_read, NULL, "[]",
+        "those by each of these: names of buckets, context.NAME, user.ATTRIBUTE, or NAME alone, which is a user's "
+        "attribute."),
+    SECTION("counters.user", "Every user's counts, and besides them"),
+    MAP("counters.user.by", config_user_by_read, NULL, "[]",
+        "those by each of these, in which NAME alone is an item's attribute: [category, author]."),
+    SECTION("counters.all", "Counts of everything,"),
+    MAP("counters.all.by", config_all_by_read, NULL, "[]",
+        "by each of these, in which NAME alone is an item's attribute. The total of everything is kept where a "
+        "feature reads it."),
 
     MAP("sequences", config_sequences_read, config_sequence_keys, default_sequences,
-        "What each user did last, by action; `all` is every feedback action, and an action's own entry "
-        "comes before "
+        "What each user did last. An entry with the name of an action is that action's; other names say `of` which "
+        "actions they are. `all` is every feedback action, and an action's own entry comes before "
         "it. Given in a file, it replaces the whole default."),
 
     SECTION("join", "Impressions wait for feedback and become labelled samples."),
     {"join.window", CONFIG_DURATION, AT(join.window_ms), 1, 30 * DAY, "10m",
-     .text = "Feedback so long after its impression labels it."},
-    {"join.emit", CONFIG_CHOICE, AT(join.emit), .fallback = "wait", .choices = "wait|first_label",
-     .text = "wait: a sample leaves at the end of its window; first_label: at its first label."},
+     .text = "Feedback so long after its impression labels it, unless join.labels says otherwise."},
+    {"join.remember", CONFIG_DURATION, AT(join.remember_ms), 0, 30 * DAY, "0s",
+     .text = "An impression is known at least so long: feedback after its window then counts as after_window, later "
+             "as an orphan; 0s: as long as the longest window."},
+    {"join.emit", CONFIG_CHOICE, AT(join.emit), .fallback = "wait", .choices = "wait|first_label|fake_negative",
+     .text = "wait: a sample leaves at the end of its window; first_label: at its first label; fake_negative: at "
+             "once, unlabelled, and labels correct it. docs/LABELS.md says what each costs."},
     {"join.corrections", CONFIG_BOOL, AT(join.corrections), .fallback = "false",
-     .text = "With first_label: a later label makes a corrected sample."},
+     .text = "With first_label and fake_negative: a label after the first makes a corrected sample, too."},
     {"join.watch", CONFIG_CHOICE, AT(join.watch_of), .fallback = "max", .choices = "max|sum|last",
      .text = "Which of several watch_ms of an impression is its label."},
     MAP("join.labels", config_labels_read, config_label_keys, default_labels,
         "The actions that are labels; `all` is every feedback action. Given in a file, it replaces the "
         "whole default."),
-    {"join.keep_negatives", CONFIG_NUMBER, AT(join.keep_negatives), 1e-6, 1, "1.0",
-     .text = "Share of the samples without any label that is kept; predictions are calibrated by it."},
+    {"join.keep_negatives", CONFIG_OWN, .fallback = "1.0", .read = config_keep_read,
+     .text = "Share of the samples without any label that is kept, 1e-06 to 1, or by label: {click: 0.1, all: 0.5}; "
+             "scores are calibrated by it."},
+    MAP("join.thin_positives", config_thin_read, config_thin_keys, "{}",
+        "Of the labelled samples of popular items only some are kept: (above / count)^power of them. For training "
+        "retrieval; empty: all are kept."),
     {"join.max_pending", CONFIG_COUNT, AT(join.max_pending), 1, 1e9, "5M",
-     .text = "Impressions that wait at most; beyond it the one due first leaves early."},
+     .text = "Impressions that are known at most; beyond it the oldest is forgotten, and leaves early if it waits."},
 
     MAP("tables", config_tables_read, config_table_keys, default_tables,
         "Embedding tables. Given in a file, it replaces the whole default."),
@@ -167,6 +200,10 @@ const struct config_key config_keys[] = {
      .text = "The delta topic, of one partition."},
     {"publish.digest_every", CONFIG_COUNT, AT(publish.digest_every), 0, 1e6, "12",
      .text = "Versions from one digest of the whole tables to the next; 0: none."},
+    SECTION("publish.samples", "The sample log as a topic, for whoever trains elsewhere."),
+    {"publish.samples.topic", CONFIG_TOPIC, AT(publish.samples_topic), .fallback = "\"\"",
+     .text = "Samples as `export samples` prints them, keyed by user; empty: none. Its partitions must stay as "
+             "many as they are."},
     {"publish.enabled", CONFIG_BOOL, AT(publish.enabled), .fallback = "true",
      .text = "false: nothing is published."},
 
@@ -184,7 +221,11 @@ const struct config_key config_keys[] = {
     {"state.block_cache", CONFIG_SIZE, AT(state.block_cache_bytes), MIB, TIB, "256MiB",
      .text = "Memory of the store's blocks."},
     {"state.samples_keep", CONFIG_DURATION, AT(state.samples_keep_ms), 0, 3650 * DAY, "30d",
-     .text = "How long samples stay in the log, by event time; 0s: for ever."},
+     .text = "How long samples stay in the log, by event time; 0s: for ever. What the samples topic has not got "
+             "stays."},
+    {"state.samples_bytes", CONFIG_SIZE, AT(state.samples_bytes), 0, TIB * KIB, "0B",
+     .text = "Bytes of the log before compression, at most; the oldest samples go once they are trained on, "
+             "published or not. 0B: no bound."},
 
     SECTION("http", "Features, scores, metrics and the status page."),
     {"http.listen", CONFIG_OWN, .fallback = "\"127.0.0.1:7878\"", .read = config_listen_read,
@@ -213,15 +254,50 @@ const struct config_key config_window_keys[] = {
     {0},
 };
 
+const struct config_key config_bucket_keys[] = {
+    {"of", CONFIG_OWN, .text = "user.ATTRIBUTE, item.ATTRIBUTE or context.NAME: its text is the bucket."},
+    {"edges", CONFIG_OWN, .text = "of a number: the bucket is how many of these are at or below it, \"0\", \"1\", ..."},
+    {"prefix", CONFIG_COUNT, IN(struct config_bucket, prefix), 1, 64,
+     .text = "of a text: its first so many characters."},
+    {"geohash", CONFIG_OWN, .text = "[latitude, longitude]: the bucket is their geohash."},
+    {"precision", CONFIG_COUNT, IN(struct config_bucket, precision), 1, 12,
+     .text = "geohash: characters of it; default 5, a square of 5 km."},
+    {"hour", CONFIG_OWN, .text = "timestamp: the hour of the day, \"0\" to \"23\"."},
+    {"weekday", CONFIG_OWN, .text = "timestamp: the day, \"0\" Monday to \"6\"."},
+    {"offset", CONFIG_NUMBER, IN(struct config_bucket, offset_hours), -14, 14,
+     .text = "hour, weekday: hours added to UTC."},
+    {0},
+};
+
 const struct config_key config_sequence_keys[] = {
-    {"last", CONFIG_COUNT, .offset = 0, .size = sizeof(uint32_t), .min = 0, .max = 10000, .fallback = "100",
+    {"last", CONFIG_COUNT, IN(struct config_sequence, last), 0, 8000, "100",
      .text = "How many are kept; 0: none."},
+    {"of", CONFIG_OWN, .text = "An action or a list of them; needed where the name is none."},
+    {"with", CONFIG_OWN, .text = "What is kept beside item and time: a list of category, author, dwell."},
+    {"keep", CONFIG_OWN, .text = "item, or item.ATTRIBUTE in its place: the authors that a user follows."},
+    {"unique", CONFIG_BOOL, IN(struct config_sequence, unique),
+     .text = "What comes again replaces its older entry: a set, the newest first."},
+    {"by", CONFIG_OWN, .text = "item.ATTRIBUTE or a bucket: the long sequence, of which each bucket has so many."},
+    {"remove_on", CONFIG_OWN, .text = "Actions that take the item out again."},
+    {"gone", CONFIG_BOOL, IN(struct config_sequence, gone),
+     .text = "true: entries of an item whose profile was deleted vanish."},
     {0},
 };
 
 const struct config_key config_label_keys[] = {
     {"of", CONFIG_OWN, .choices = "watch_ms|max|sum|last",
      .text = "Of watch alone: watch_ms as join.watch says, or max, sum or last itself."},
+    {"window", CONFIG_DURATION, IN(struct config_label, window_ms), 1, 30 * DAY,
+     .text = "Feedback so long after its impression is this label; default join.window. A longer one corrects the "
+             "sample that has left."},
+    {0},
+};
+
+const struct config_key config_thin_keys[] = {
+    {"action", CONFIG_OWN, .text = "The action whose count says how popular an item is."},
+    {"window", CONFIG_OWN, .text = "One of counters.windows, up to the watermark."},
+    {"above", CONFIG_COUNT, IN(struct state_thin, above), 1, 1e15, .text = "Items of a higher count are thinned."},
+    {"power", CONFIG_NUMBER, IN(struct state_thin, power), 0, 10, "0.5", .text = "How much."},
     {0},
 };
 
@@ -243,28 +319,67 @@ const struct config_key config_feature_keys[] = {
     {"id", CONFIG_OWN, .text = "An embedding of user, item, context.NAME, user.ATTRIBUTE or item.ATTRIBUTE."},
     {"number", CONFIG_OWN, .text = "The number context.NAME, user.ATTRIBUTE or item.ATTRIBUTE."},
     {"count", CONFIG_OWN, .text = "An action's count, or watch_ms for its sum, in a window."},
-    {"rate", CONFIG_OWN, .text = "A/B, two actions: (A + a) / (B + b) in a window, with smooth: [a, b]."},
+    {"rate", CONFIG_OWN, .text = "A/B, two of these: (A + a) / (B + b) in a window, with smooth: [a, b]."},
     {"hour", CONFIG_OWN, .text = "timestamp: an embedding of the hour of the day, 0 to 23."},
     {"weekday", CONFIG_OWN, .text = "timestamp: an embedding of the day, 0 Monday to 6."},
-    {"sequence", CONFIG_OWN, .text = "The items of the user's last such actions, as embeddings of `table`."},
-    {"of", CONFIG_OWN, .choices = "user|item", .text = "count, rate: whose counters."},
-    {"window", CONFIG_OWN, .text = "count, rate: one of counters.windows."},
-    {"smooth", CONFIG_OWN, .text = "rate: [a, b]; default [1, 20]."},
+    {"sequence", CONFIG_OWN,
+     .text = "What a sequence of the user holds, as embeddings of `table`; of one that is kept by bucket, that of the "
+             "candidate's bucket."},
+    {"cross", CONFIG_OWN, .text = "[A, B], two earlier features that are embeddings: an embedding of the pair."},
+    {"age", CONFIG_OWN, .text = "item: hours since its birth."},
+    {"geohash", CONFIG_OWN, .text = "[latitude, longitude], numbers of a context or profile: an embedding of the place."},
+    {"ids", CONFIG_OWN, .text = "user.ATTRIBUTE or item.ATTRIBUTE, a list of strings: the mean of their embeddings."},
+    {"member", CONFIG_OWN,
+     .text = "A sequence: 1 where the item (or what of it the sequence keeps, as its author) is in it, else 0."},
+    {"of", CONFIG_OWN,
+     .text = "count, rate: whose counters: user, item, or all for everything. sequence: item (the default), "
+             "category, author, or age, the time since each entry in intervals that double from 1 h on."},
+    {"by", CONFIG_OWN,
+     .text = "count, rate: one of counters.OF.by: what was counted in the bucket in which this event is."},
+    {"window", CONFIG_OWN, .text = "count, rate: one of counters.windows, or total."},
+    {"smooth", CONFIG_OWN, .entry = config_smooth_keys,
+     .text = "rate: [a, b], default [1, 20]; or a map: towards the rate of a parent."},
     {"log1p", CONFIG_BOOL, IN(struct config_feature, log1p),
-     .text = "number (default false), count (default true): log(1 + x)."},
+     .text = "number (default false), count, age (default true): log(1 + x), of a negative x as of 0."},
     {"offset", CONFIG_NUMBER, IN(struct config_feature, offset_hours), -14, 14,
      .text = "hour, weekday: hours added to UTC."},
-    {"bucketize", CONFIG_OWN,
-     .text = "number, count, rate: [edges ascending], or for a rate N equal parts of 0 to 1; makes it an "
+    {"bucketize", CONFIG_OWN, .entry = config_bucketize_keys,
+     .text = "number, count, rate, age: [edges ascending], for a rate N equal parts of 0 to 1, or a map; makes it an "
              "embedding."},
+    {"missing", CONFIG_OWN,
+     .text = "number: zero, or the number that stands for a missing one; category, the default with bucketize: a "
+             "bucket of its own."},
+    {"hash", CONFIG_COUNT, IN(struct config_feature, hash), 2, 1e9,
+     .text = "id, cross, geohash: ids modulo it, for a table that is smaller than what comes."},
+    {"precision", CONFIG_COUNT, IN(struct config_feature, precision), 1, 12,
+     .text = "geohash: its characters; default 5."},
     {"table", CONFIG_OWN, .text = "Of the embedding; a sequence must name one."},
-    {"last", CONFIG_COUNT, IN(struct config_feature, last), 1, 10000,
-     .text = "sequence: how many; default 50, and never more than are kept."},
+    {"last", CONFIG_COUNT, IN(struct config_feature, last), 1, 8000,
+     .text = "sequence, ids: how many; default 50, and never more than are kept."},
     {"pool", CONFIG_OWN, .choices = "mean", .text = "sequence: mean."},
     {0},
 };
 
+const struct config_key config_smooth_keys[] = {
+    {"parent", CONFIG_OWN,
+     .text = "One of counters.all.by, or all, or a list of them, the nearest first; all comes last by itself. Of "
+             "counters by bucket the first may be item or user, the rate without the bucket. The rate is "
+             "(A + weight * parent's) / (B + weight), the parent's being smoothed by its own."},
+    {"weight", CONFIG_NUMBER, IN(struct config_feature, weight), 1e-9, 1e18,
+     .text = "How many events the parent's rate counts for; default 20."},
+    {"prior", CONFIG_OWN, .text = "[a, b] of the last parent; default [1, 20]."},
+    {0},
+};
+
+const struct config_key config_bucketize_keys[] = {
+    {"quantiles", CONFIG_COUNT, IN(struct config_feature, quantiles), 2, 65,
+     .text = "So many buckets of equal share, learned from the samples of the first update; bucket 0 until then."},
+    {0},
+};
+
 const struct config_key config_model_keys[] = {
+    {"preset", CONFIG_OWN, .text = "A net and heads that are ready; see below."},
+    {"with", CONFIG_OWN, .text = "Arguments of the preset."},
     {"net", CONFIG_OWN, .entry = config_block_keys,
      .text = "A list of blocks; each uses features and earlier blocks."},
     {"heads", CONFIG_OWN, .entry = config_head_keys, .text = "A map of heads, each predicts a label."},
@@ -273,20 +388,23 @@ const struct config_key config_model_keys[] = {
 
 const struct config_key config_block_keys[] = {
     {"name", CONFIG_OWN, .text = "What later blocks and heads call it."},
-    {"mlp", CONFIG_OWN, .text = "Widths of fully connected layers, up to 8."},
-    {"concat", CONFIG_OWN, .text = "{}: its inputs side by side."},
-    {"mean", CONFIG_OWN, .text = "{}: of the entries of a sequence."},
-    {"of", CONFIG_OWN, .text = "A list of features and earlier blocks, or `all` for every feature."},
-    {"activation", CONFIG_TEXT, IN(struct config_block, activation), .fallback = "relu",
-     .choices = "relu|none",
-     .text = "mlp: between and after the layers."},
+    {"of", CONFIG_OWN,
+     .text = "A list of features and earlier blocks; `all` is every feature, all.user, all.item, all.context, "
+             "all.cross and all.request (user or context) those of a side, all.ids, all.numbers, all.sequences "
+             "and all.plain (no sequences) those of a kind."},
+    {"side", CONFIG_OWN, .choices = "user|item",
+     .text = "A tower: nothing in it may be of another side (the user's may see the context)."},
     {0},
 };
 
 const struct config_key config_head_keys[] = {
     {"of", CONFIG_OWN, .text = "The block or feature that it reads."},
-    {"loss", CONFIG_TEXT, IN(struct config_head, loss), .fallback = "logloss", .choices = "logloss",
-     .text = "What is minimised."},
+    {"loss", CONFIG_OWN,
+     .text = "What is minimised; the first of those below by default, with join.emit: fake_negative it is fnw."},
+    {"corrected", CONFIG_CHOICE, IN(struct config_head, corrected), .fallback = "replace",
+     .choices = "replace|add",
+     .text = "replace: a corrected sample takes back the negative that it was before; add: it is trained on beside "
+             "it, for comparison."},
     {"weight", CONFIG_NUMBER, IN(struct config_head, weight), 1e-6, 1e6, "1",
      .text = "In the sum of losses."},
     {"label", CONFIG_OWN, .text = "One of join.labels; default: the head's own name."},

@@ -44,8 +44,9 @@ struct config_key {
 
 extern const struct config_key
     config_keys[]; // in the order of the file; .path NULL ends each of these tables
-extern const struct config_key config_window_keys[], config_sequence_keys[], config_label_keys[],
-    config_table_keys[], config_feature_keys[], config_model_keys[], config_block_keys[], config_head_keys[];
+extern const struct config_key config_window_keys[], config_bucket_keys[], config_sequence_keys[],
+    config_label_keys[], config_thin_keys[], config_table_keys[], config_feature_keys[], config_smooth_keys[],
+    config_bucketize_keys[], config_model_keys[], config_block_keys[], config_head_keys[];
 
 // ---- reading by a table (config_read.c) --------------------------------------------------------------
 
@@ -70,15 +71,52 @@ int config_choice(const char *choices, const char *text);
 int config_kafka_read(struct config_loader *l, const struct tree_node *n);
 int config_actions_read(struct config_loader *l, const struct tree_node *n);
 int config_windows_read(struct config_loader *l, const struct tree_node *n);
+int config_user_attributes_read(struct config_loader *l, const struct tree_node *n);
+int config_item_attributes_read(struct config_loader *l, const struct tree_node *n);
 int config_buckets_read(struct config_loader *l, const struct tree_node *n);
+int config_item_by_read(struct config_loader *l, const struct tree_node *n);
+int config_user_by_read(struct config_loader *l, const struct tree_node *n);
+int config_all_by_read(struct config_loader *l, const struct tree_node *n);
 int config_sequences_read(struct config_loader *l, const struct tree_node *n);
 int config_labels_read(struct config_loader *l, const struct tree_node *n);
 int config_tables_read(struct config_loader *l, const struct tree_node *n);
 int config_features_read(struct config_loader *l, const struct tree_node *n);
 int config_models_read(struct config_loader *l, const struct tree_node *n);
 int config_listen_read(struct config_loader *l, const struct tree_node *n);
+// join (config_join.c)
+struct config_label {
+    int64_t window_ms; // 0: join.window
+};
+int config_keep_read(struct config_loader *l, const struct tree_node *n);
+int config_thin_read(struct config_loader *l, const struct tree_node *n);
+int config_join_check(struct config_loader *l, const struct tree_node *root);
 // Puts a property, or another value where the name is there. -1: no room.
 int config_property_put(struct config_properties *p, const char *name, const char *value);
+
+// ---- profiles and contexts (config_refs.c) -----------------------------------------------------------
+
+// user, item (where `self`), context.NAME, user.ATTRIBUTE, item.ATTRIBUTE. `types`: bit t: an attribute declared
+// as enum config_type_of t can be used. `what` stands for it in messages.
+int config_ref_read(struct config_loader *l, const char *what, const struct tree_node *n, bool self,
+                    unsigned types, struct config_ref *ret_ref);
+// The same of an attribute by its name.
+int config_ref_of(struct config_loader *l, const char *what, enum config_source of, const char *field,
+                  unsigned types, const struct config_at *at, struct config_ref *ret_ref);
+
+// ---- buckets and groupings (config_counters.c) -------------------------------------------------------
+
+// Ascending numbers; `short_name` is what they are called in the message.
+int config_edges_read(struct config_loader *l, const char *name, const char *short_name,
+                      const struct tree_node *n, double *edges, uint32_t *ret_n);
+// [latitude, longitude].
+int config_location_read(struct config_loader *l, const char *name, const struct tree_node *n,
+                         struct config_ref *ret_lat, struct config_ref *ret_lon);
+// The grouping of users by what `n` names, made if counters have none.
+int config_grouping_of_user(struct config_loader *l, const char *what, const struct tree_node *n,
+                            uint32_t *ret_grouping);
+int config_grouping_find(const struct config *c, enum group_of of, const char *name); // counted; -1: none
+// Fills config.layout.
+void config_layout(struct config_loader *l);
 
 // ---- names (config_names.c) --------------------------------------------------------------------------
 

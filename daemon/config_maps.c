@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sections whose names the user chooses, but for features and models: kafka, actions, windows, buckets,
-// sequences, labels, tables; and http.listen. All read by tables of keys for their entries.
+// Sections whose names the user chooses: kafka, actions, windows, tables; and http.listen. All read by
+// tables of keys for their entries. Buckets and groupings are in config_counters.c, sequences in
+// config_sequences.c, labels in config_join.c, features in config_features.c, the model in config_models.c.
 #include <stdio.h>
 #include <string.h>
 
@@ -149,6 +150,8 @@ static int window_check(struct config_loader *l, const struct tree_node *n, cons
     for (uint32_t i = 0; i < l->c->n_windows; i++)
         if (strcmp(l->c->windows[i].name, w->name) == 0)
             return tree_fail(l->err, &n->at, "counters.windows: \"%s\" stands twice", w->name);
+    if (strcmp(w->name, "total") == 0)
+        return tree_fail(l->err, &n->at, "counters.windows: \"total\" is what counters.totals keeps");
     if (l->c->n_windows == 0)
         return 0;
     const struct state_window *before = &l->c->windows[l->c->n_windows - 1];
@@ -176,92 +179,7 @@ int config_windows_read(struct config_loader *l, const struct tree_node *n)
     return 0;
 }
 
-int config_buckets_read(struct config_loader *l, const struct tree_node *n)
-{
-    if (config_map_check(l, "buckets", n) < 0)
-        return -1;
-    if (n->first != NULL)
-        return tree_fail(l->err, &n->first->key_at,
-                         "buckets.%.64s: counters by bucket are not in this release; leave buckets empty",
-                         n->first->key);
-    return 0;
-}
-
-// ---- by action: sequences and labels -----------------------------------------------------------------
-
-static int sequence_read(struct config_loader *l, const struct tree_node *n, uint32_t *ret_last)
-{
-    char name[2 * CONFIG_NAME];
-    snprintf(name, sizeof name, "sequences.%.64s", n->key);
-    config_entry_init(l, config_sequence_keys, ret_last);
-    return config_entry_read(l, config_sequence_keys, name, n, ret_last);
-}
-
-int config_sequences_read(struct config_loader *l, const struct tree_node *n)
-{
-    uint32_t last = 0;
-    if (config_map_check(l, "sequences", n) < 0)
-        return -1;
-    const struct tree_node *all = tree_get(n, "all");
-    if (all != NULL && sequence_read(l, all, &last) < 0)
-        return -1;
-    for (uint32_t a = ACTION_IMPRESSION + 1; a < l->c->n_actions; a++)
-        l->c->sequence_last[a] = last;
-    for (const struct tree_node *c = n->first; c != NULL; c = c->next) {
-        uint8_t action;
-        if (c == all)
-            continue;
-        if (config_action_take(l, "sequences", c->key, true, &c->key_at, &action) < 0 ||
-            sequence_read(l, c, &l->c->sequence_last[action]) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int label_of_read(struct config_loader *l, const struct tree_node *of, uint8_t action)
-{
-    char value[80];
-    int choice = of->kind == TREE_SCALAR ? config_choice(config_label_keys[0].choices, of->text) : -1;
-    if (action != ACTION_WATCH)
-        return tree_fail(l->err, &of->key_at, "join.labels: \"of\" belongs to watch alone");
-    if (choice < 0)
-        return tree_fail(l->err, &of->at,
-                         "join.labels.watch.of is %s, but must be one of: watch_ms, max, sum, last",
-                         tree_quote(of, value, sizeof value));
-    if (choice > 0)
-        l->c->join.watch_of = (enum state_watch)(choice - 1);
-    return 0;
-}
-
-static int label_read(struct config_loader *l, const struct tree_node *n)
-{
-    char name[2 * CONFIG_NAME];
-    uint8_t action = ACTION_MAX;
-    snprintf(name, sizeof name, "join.labels.%.64s", n->key);
-    bool all = strcmp(n->key, "all") == 0;
-    if (!all && config_action_take(l, "join.labels", n->key, true, &n->key_at, &action) < 0)
-        return -1;
-    if (config_entry_read(l, config_label_keys, name, n, NULL) < 0)
-        return -1;
-    const struct tree_node *of = tree_get(n, "of");
-    if (of != NULL && label_of_read(l, of, action) < 0)
-        return -1;
-    uint32_t feedback = ((1u << l->c->n_actions) - 1) & ~(1u << ACTION_IMPRESSION);
-    l->c->join.labels |= all ? feedback : 1u << action;
-    return 0;
-}
-
-int config_labels_read(struct config_loader *l, const struct tree_node *n)
-{
-    if (config_map_check(l, "join.labels", n) < 0)
-        return -1;
-    for (const struct tree_node *c = n->first; c != NULL; c = c->next)
-        if (label_read(l, c) < 0)
-            return -1;
-    if (l->c->join.labels == 0)
-        return tree_fail(l->err, &n->at, "join.labels is empty: a sample needs a label");
-    return 0;
-}
+// ---- labels ------------------------------------------------------------------------------------------
 
 // ---- tables ------------------------------------------------------------------------------------------
 

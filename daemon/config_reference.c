@@ -7,7 +7,9 @@
 
 #include "base/buf.h"
 #include "daemon/config_keys.h"
+#include "daemon/presets.h"
 #include "daemon/units.h"
+#include "models/loss.h"
 
 enum { COMMENT_WIDTH = 108 };
 
@@ -102,6 +104,78 @@ static const char *key_form(const struct config_key *k, char *form, size_t size)
     return form;
 }
 
+// ---- what others declare -----------------------------------------------------------------------------
+
+static void comment_line(const struct writer *w, int indent, int depth, const char *name, const char *text)
+{
+    char line[900];
+    snprintf(line, sizeof line, "%*s%s%*s  %s", 2 * depth, "", name, (int)(10 - strlen(name)), "", text);
+    comment(w, indent, 2 * depth + 12, line);
+}
+
+static const char *option_form(const struct layer_option *o, char *form, size_t size)
+{
+    const char *required = o->required ? " Required." : "";
+    int used = 0;
+    if (o->type == LAYER_NUMBER || o->type == LAYER_COUNT)
+        used = snprintf(form, size, " %s, %g to %g.%s", o->type == LAYER_NUMBER ? "Number" : "Count", o->min,
+                        o->max, required);
+    else if (o->type == LAYER_DIMS)
+        snprintf(form, size, " 1 to %d counts, %g to %g.%s", NET_DIMS_MAX, o->min, o->max, required);
+    else if (o->type == LAYER_CHOICE)
+        snprintf(form, size, " One of %s. Default %.*s.", o->choices, (int)strcspn(o->choices, "|"),
+                 o->choices);
+    else if (o->type == LAYER_PAIRS)
+        snprintf(form, size, " A list of a*b.%s", required);
+    else if (o->type == LAYER_FLAG)
+        snprintf(form, size, " true or false. Default %s.", o->fallback != 0 ? "true" : "false");
+    else
+        snprintf(form, size, " %s of features and earlier blocks.%s",
+                 o->type == LAYER_INPUT ? "A name" : "A list", required);
+    if (used > 0 && !o->required)
+        snprintf(form + used, size - (size_t)used, " Default %g.", o->fallback);
+    return form;
+}
+
+// Layer kinds, each with its options; the one of its own name is told with it.
+static void comment_kinds(const struct writer *w, int indent, int depth)
+{
+    char form[200], text[700];
+    struct net_kind kind;
+    comment_line(w, indent, depth, "and one of", "the layer kinds:");
+    for (uint32_t i = 0; (kind = net_kind(i)).name != NULL; i++) {
+        const struct layer_option *own = net_kind_option(&kind, kind.name);
+        snprintf(text, sizeof text, "%s %s%s", kind.text, own != NULL ? own->text : "{}.",
+                 own != NULL ? option_form(own, form, sizeof form) : "");
+        comment_line(w, indent, depth, kind.name, text);
+        for (const struct layer_option *o = kind.options; o->name != NULL; o++) {
+            snprintf(text, sizeof text, "%s%s", o->text, option_form(o, form, sizeof form));
+            if (o != own)
+                comment_line(w, indent, depth + 1, o->name, text);
+        }
+    }
+}
+
+static void comment_losses(const struct writer *w, int indent, int depth)
+{
+    comment_line(w, indent, depth, "losses:", "of a head:");
+    for (const struct net_loss *l = net_losses; l->name != NULL; l++)
+        comment_line(w, indent, depth + 1, l->name, l->text);
+}
+
+static void comment_presets(const struct writer *w, int indent, int depth)
+{
+    char text[700];
+    comment_line(w, indent, depth, "presets:", "nets that are ready, with their arguments:");
+    for (const struct preset *p = presets; p->name != NULL; p++) {
+        comment_line(w, indent, depth, p->name, p->text);
+        for (const struct preset_argument *a = p->arguments; a->name != NULL; a++) {
+            snprintf(text, sizeof text, "%s Default %s.", a->text, a->fallback);
+            comment_line(w, indent, depth + 1, a->name, text);
+        }
+    }
+}
+
 static void comment_entry(const struct writer *w, int indent, int depth, const struct config_key *keys)
 {
     for (const struct config_key *k = keys; k->path != NULL; k++) {
@@ -115,6 +189,12 @@ static void comment_entry(const struct writer *w, int indent, int depth, const s
         if (k->entry != NULL)
             comment_entry(w, indent, depth + 1, k->entry);
     }
+    if (keys == config_block_keys)
+        comment_kinds(w, indent, depth);
+    if (keys == config_head_keys)
+        comment_losses(w, indent, depth);
+    if (keys == config_model_keys)
+        comment_presets(w, indent, depth);
 }
 
 // ---- keys --------------------------------------------------------------------------------------------

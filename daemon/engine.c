@@ -6,8 +6,12 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/step.h"
 
-enum { OUTBOX_HEADERS_MAX = 16 };
+enum {
+    OUTBOX_HEADERS_MAX = 16,
+    GONE_MAX = 1000000, // tombstones of items that are remembered for sequences
+};
 
 void engine_state_options(const struct config *config, struct state_options *ret_options)
 {
@@ -19,9 +23,21 @@ void engine_state_options(const struct config *config, struct state_options *ret
                                           .cache_bytes = config->state.cache_bytes,
                                           .body_cache_bytes = config->state.body_cache_bytes,
                                           .block_cache_bytes = config->state.block_cache_bytes,
-                                          .samples_keep_ms = (uint64_t)config->state.samples_keep_ms};
+                                          .samples_keep_ms = (uint64_t)config->state.samples_keep_ms,
+                                          .samples_keep_bytes = config->state.samples_bytes};
     memcpy(ret_options->windows, config->windows, sizeof ret_options->windows);
-    memcpy(ret_options->sequence_last, config->sequence_last, sizeof ret_options->sequence_last);
+    ret_options->totals = config->totals;
+    ret_options->layout = config->layout;
+    ret_options->gone_max = GONE_MAX;
+    for (uint32_t i = 0; i < config->n_sequences; i++) {
+        const struct config_sequence *c = &config->sequences[i];
+        if (c->name[0] != '\0')
+            ret_options->sequences[i] =
+                (struct state_sequence_options){.last = c->last,
+                                                .with = c->with,
+                                                .unique = c->unique,
+                                                .gone = c->gone && !c->keeps_attribute};
+    }
 }
 
 static int engine_build(struct engine *e, const struct engine_options *options, struct err *err)
@@ -30,7 +46,10 @@ static int engine_build(struct engine *e, const struct engine_options *options, 
     engine_state_options(e->config, &state_options);
     state_options.read_only = options->read_only;
     state_options.fail_if_absent = options->fail_if_absent;
+    state_options.turn = options->turn;
+    state_options.turn_context = options->turn_context;
     e->features = features_new(e->config);
+    sample_columns_init(&e->sample_columns, e->config);
     const char *dir = options->dir != NULL ? options->dir : e->config->state.dir;
     if (state_open(dir, &state_options, &e->state, err) != 0)
         return -1;
@@ -40,7 +59,7 @@ static int engine_build(struct engine *e, const struct engine_options *options, 
     if (ingest_new(e->config, e->features, e->state, &e->ingest, err) != 0)
         return -1;
     updater_partitions(e->updater, ingest_partitions(e->ingest));
-    return 0;
+    return samples_mark_load(e, options->read_only, err);
 }
 
 int engine_open(const struct config *config, const struct engine_options *options, struct engine **ret_engine,
@@ -64,6 +83,7 @@ void engine_close(struct engine *e)
     updater_free(e->updater);
     columns_free(e->columns);
     state_close(e->state);
+    sample_columns_done(&e->sample_columns);
     features_free(e->features);
     buf_done(&e->progress);
     free(e);
@@ -71,13 +91,20 @@ void engine_close(struct engine *e)
 
 int engine_commit(struct engine *e, uint64_t *ret_ticket, struct err *err)
 {
+    ingest_advance(e->ingest); // as an open does: what is known does not depend
+                               // on when it is closed
     updater_partitions(e->updater, ingest_partitions(e->ingest));
     updater_commit(e->updater);
     buf_clear(&e->progress);
     ingest_progress_put(e->ingest, &e->progress);
     e->dirty_events = 0;
-    return state_commit(e->state, (struct str){(const char *)e->progress.data, (uint32_t)e->progress.len},
-                        ret_ticket, err);
+    samples_mark_put(e);
+    if (state_commit(e->state, (struct str){(const char *)e->progress.data, (uint32_t)e->progress.len},
+                     ret_ticket, err) != 0)
+        return -1;
+    if (e->samples_mark.ticket == UINT64_MAX)
+        e->samples_mark.ticket = *ret_ticket;
+    return 0;
 }
 
 int engine_commit_wait(struct engine *e, struct err *err)
@@ -86,7 +113,8 @@ int engine_commit_wait(struct engine *e, struct err *err)
     return engine_commit(e, &ticket, err) == 0 ? state_commit_wait(e->state, err) : -1;
 }
 
-// ---- outbox -----------------------------------------------------------------------------------------------
+// ---- outbox
+// -----------------------------------------------------------------------------------------------
 
 static int outbox_send(struct sink *sink, const struct outbox_entry *entry, struct err *err)
 {
@@ -120,24 +148,31 @@ int engine_outbox(struct engine *e, struct sink *sink, struct err *err)
         e->outbox_sent = state_outbox_begin(e->state);
     struct err none = {0};
     while (state_outbox_next(e->state, e->outbox_sent, &entry, &none)) {
+        step_reached("outbox.send");
         if (outbox_send(sink, &entry, err) != 0) {
-            if (err->retriable) // the sink is full: the rest goes when reports have come
+            if (err->retriable) // the sink is full: the rest goes when reports have
+                                // come
                 break;
             return -1;
         }
         e->outbox_sent = entry.sequence;
+        step_reached("outbox.sent");
     }
     if (none.code != ERR_NONE) {
         *err = none;
         return -1;
     }
     uint64_t delivered = sink_poll(sink);
-    if (delivered > state_outbox_begin(e->state))
+    if (delivered > state_outbox_begin(e->state)) {
+        step_reached("outbox.reported");
         state_outbox_delivered(e->state, delivered);
+        step_reached("outbox.delivered");
+    }
     return 0;
 }
 
-// ---- JSON -------------------------------------------------------------------------------------------------
+// ---- JSON
+// -------------------------------------------------------------------------------------------------
 
 static void digest_json(struct json *j, const char *key, struct digest d)
 {
@@ -265,6 +300,22 @@ static void member_uint(struct json *j, const char *key, uint64_t v)
     json_uint(j, v);
 }
 
+// Feedback after its window: all, and by action.
+static void counts_after_json(const struct config *config, const struct state_join_counts *join,
+                              struct json *j)
+{
+    uint64_t sum = 0;
+    for (uint32_t a = 0; a < config->n_actions; a++)
+        sum += join->after_window[a];
+    member_uint(j, "after_window", sum);
+    json_key(j, "after_window_by");
+    json_object(j);
+    for (uint32_t a = 0; a < config->n_actions; a++)
+        if (join->after_window[a] > 0)
+            member_uint(j, config->actions[a], join->after_window[a]);
+    json_end(j);
+}
+
 void engine_counts_json(const struct engine *e, struct json *j)
 {
     const struct ingest_counts *c = &e->ingest->counts;
@@ -275,6 +326,12 @@ void engine_counts_json(const struct engine *e, struct json *j)
     member_uint(j, "messages", c->messages);
     member_uint(j, "duplicates", c->duplicates);
     member_uint(j, "skipped", c->skipped);
+    json_key(j, "profile_conflicts");
+    json_object(j);
+    member_uint(j, "user", c->profile_conflicts[0]);
+    member_uint(j, "item", c->profile_conflicts[1]);
+    json_end(j);
+    member_uint(j, "sequences_skipped", c->sequences_skipped);
     member_uint(j, "late", c->late_impressions + c->late_feedback);
     json_key(j, "late_by");
     json_object(j);
@@ -289,11 +346,16 @@ void engine_counts_json(const struct engine *e, struct json *j)
     json_end(j);
     member_uint(j, "joined", join.joined);
     member_uint(j, "orphans", join.orphans);
+    counts_after_json(e->config, &join, j);
     member_uint(j, "pending", join.pending);
+    member_uint(j, "kept", join.kept);
     member_uint(j, "samples", join.samples);
+    member_uint(j, "corrected", join.corrected);
     member_uint(j, "left_early", join.left_early);
+    member_uint(j, "forgotten_early", join.forgotten_early);
     member_uint(j, "late_labels", join.late_labels);
     member_uint(j, "negatives_dropped", join.negatives_dropped);
+    member_uint(j, "positives_thinned", join.positives_thinned);
     const struct version *v = updater_version(e->updater);
     member_uint(j, "updates", v->updates);
     member_uint(j, "updates_stopped", v->stopped);

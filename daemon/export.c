@@ -1,48 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-// freshet export: samples, counters and sequences as JSONL, tables and dense layers as safetensors, from a
-// state's directory, read only.
+// freshet export: samples (export_samples.c), counters and sequences as JSONL,
+// tables and dense layers as safetensors, from a state's directory, read only.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "daemon/commands.h"
-#include "daemon/engine.h"
+#include "daemon/export.h"
+#include "daemon/view_rows.h"
 #include "daemon/views.h"
 #include "models/safetensors.h"
 
-enum { EXPORT_CHUNK = 4096, EXPORT_FLUSH = 1 << 20 };
+enum { EXPORT_FLUSH = 1 << 20 };
 
-struct export
+void export_flush(struct export *x)
 {
-    struct cli *cli;
-    struct engine *engine;
-    struct buf out;
-    struct json json;
-    int64_t at;
-    bool write_failed;
-};
-
-static void export_flush(struct export *x, FILE *to)
-{
-    if (x->out.len > 0 && fwrite(x->out.data, 1, x->out.len, to) != x->out.len)
+    if (x->out.len > 0 && fwrite(x->out.data, 1, x->out.len, x->to) != x->out.len)
         x->write_failed = true;
     buf_clear(&x->out);
 }
 
-static struct json *export_line(struct export *x)
+struct json *export_line(struct export *x)
 {
     x->json = json_to(&x->out);
     json_object(&x->json);
     return &x->json;
 }
 
-static void export_line_end(struct export *x)
+void export_end(struct export *x)
 {
-    json_end(&x->json);
     buf_put_u8(&x->out, '\n');
     if (x->out.len >= EXPORT_FLUSH)
-        export_flush(x, stdout);
+        export_flush(x);
+}
+
+void export_line_end(struct export *x)
+{
+    json_end(&x->json);
+    export_end(x);
 }
 
 static void member_str(struct json *j, const char *key, struct str value)
@@ -51,198 +47,138 @@ static void member_str(struct json *j, const char *key, struct str value)
     json_str(j, value);
 }
 
-// ---- samples ----------------------------------------------------------------------------------------------
+// ---- counters and sequences
+// -------------------------------------------------------------------------------
 
-static void sample_labels(const struct config *config, const struct sample *s, struct json *j)
+static void member_or_null(struct json *j, const char *key, bool there, struct str value)
 {
-    json_key(j, "labels");
-    json_object(j);
-    for (uint32_t a = 1; a < config->n_actions; a++) {
-        if (!((config->join.labels >> a) & 1))
-            continue;
-        json_key(j, a == ACTION_WATCH ? "watch_ms" : config->actions[a]);
-        if (a == ACTION_WATCH)
-            json_uint(j, s->watch_ms);
-        else
-            json_int(j, (s->labels >> a) & 1);
-    }
-    json_end(j);
-    json_key(j, "label_ts");
-    json_object(j);
-    for (uint32_t a = 1; a < config->n_actions; a++)
-        if ((s->labels >> a) & 1) {
-            json_key(j, a == ACTION_WATCH ? "watch_ms" : config->actions[a]);
-            json_int(j, s->label_ts[a]);
-        }
-    json_end(j);
-}
-
-static void export_sample(struct export *x, const struct sample *s, const struct feature_row *row)
-{
-    struct json *j = export_line(x);
-    json_key(j, "sample");
-    json_uint(j, s->seq);
-    member_str(j, "user_id", row->user_text);
-    member_str(j, "item_id", row->item_text);
-    json_key(j, "request_id");
-    if (row->request_text.len > 0)
-        json_str(j, row->request_text);
+    json_key(j, key);
+    if (there)
+        json_str(j, value);
     else
         json_null(j);
-    json_key(j, "position");
-    if (row->position >= 0)
-        json_int(j, row->position);
-    else
-        json_null(j);
-    json_key(j, "impression_ts");
-    json_int(j, s->impression_ts);
-    json_key(j, "emitted_ts");
-    json_int(j, s->emitted_ts);
-    sample_labels(x->cli->config, s, j);
-    json_key(j, "keep_rate");
-    json_float(j, s->keep_rate);
-    if (s->corrected) {
-        json_key(j, "corrects");
-        json_uint(j, s->impression);
-    }
-    json_key(j, "features");
-    features_json(x->engine->features, x->engine->state, row, j);
-    export_line_end(x);
 }
 
-static int export_chunk(struct export *x, const struct sample_chunk *chunk, struct err *err)
+static void export_counter(struct export *x, struct entity *e, const struct view_group *g, uint8_t measure)
 {
-    struct feature_row row;
-    for (uint32_t i = 0; i < chunk->n; i++) {
-        const struct sample *s = &chunk->samples[i];
-        if (features_decode(x->engine->features, chunk->segments[i], s->body.user_at, s->body.item_at,
-                            s->impression_ts, &row) != 0)
-            return err_set(err, ERR_CORRUPT, "sample %llu does not decode", (unsigned long long)s->seq);
-        export_sample(x, s, &row);
-    }
-    return 0;
-}
-
-static int export_samples(struct export *x, struct err *err)
-{
-    const char *from = cli_value(x->cli, "from");
-    const char *to = cli_value(x->cli, "to");
-    uint64_t seq = state_samples_begin(x->engine->state);
-    uint64_t end = state_samples_end(x->engine->state);
-    if (from != NULL && strtoull(from, NULL, 10) > seq)
-        seq = strtoull(from, NULL, 10);
-    if (to != NULL && strtoull(to, NULL, 10) < end)
-        end = strtoull(to, NULL, 10);
-    while (seq < end && !x->write_failed) {
-        struct sample_chunk *chunk;
-        uint32_t n = end - seq < EXPORT_CHUNK ? (uint32_t)(end - seq) : EXPORT_CHUNK;
-        if (state_samples_read(x->engine->state, seq, n, &chunk, err) != 0)
-            return -1;
-        int result = export_chunk(x, chunk, err);
-        seq += chunk->n;
-        state_chunk_free(x->engine->state, chunk);
-        if (result != 0)
-            return -1;
-    }
-    return 0;
-}
-
-// ---- counters and sequences -------------------------------------------------------------------------------
-
-static void export_counter(struct export *x, struct entity *e, enum entity_kind kind, uint8_t measure)
-{
-    const struct config *config = x->cli->config;
-    uint64_t values[STATE_WINDOWS_MAX];
-    bool any = false;
-    for (uint32_t w = 0; w < config->n_windows; w++) {
-        values[w] = state_window(x->engine->state, e, measure, w, x->at);
-        any |= values[w] > 0;
-    }
-    if (!any)
+    struct view_windows w;
+    const char *name = view_measure_name(x->engine, measure);
+    if (name == NULL || !view_windows_read(x->engine, e, measure, x->at, &w))
         return;
     struct json *j = export_line(x);
     json_key(j, "entity");
-    json_string(j, kind == ENTITY_USER ? "user" : "item");
-    member_str(j, "id", entity_text(e));
+    json_string(j, g->of);
+    member_or_null(j, "id", strcmp(g->of, "all") != 0, g->owner);
     json_key(j, "by");
-    json_null(j);
-    json_key(j, "bucket");
-    json_null(j);
+    json_string(j, g->by);
+    member_or_null(j, "bucket", g->by != NULL, g->bucket);
     json_key(j, "action");
-    json_string(j, measure == MEASURE_WATCH_MS ? "watch_ms" : config->actions[measure]);
+    json_string(j, name);
     json_key(j, "windows");
-    json_object(j);
-    for (uint32_t w = 0; w < config->n_windows; w++) {
-        json_key(j, config->windows[w].name);
-        json_uint(j, values[w]);
-    }
-    json_end(j);
+    view_windows_json(x->engine, &w, j);
     json_key(j, "at");
     json_int(j, x->at);
     export_line_end(x);
 }
 
-static void export_entity_counters(struct export *x, struct entity *e, enum entity_kind kind)
+static void export_entity_counters(struct export *x, struct entity *e, const struct view_group *g)
 {
-    for (uint32_t m = 0; m < x->cli->config->n_actions; m++)
-        export_counter(x, e, kind, (uint8_t)m);
-    export_counter(x, e, kind, MEASURE_WATCH_MS);
+    for (uint32_t m = 0; m < MEASURE_MAX; m++)
+        export_counter(x, e, g, (uint8_t)m);
 }
 
 static int export_user_counters(void *context, struct entity *e)
 {
-    export_entity_counters(context, e, ENTITY_USER);
+    export_entity_counters(context, e, &(struct view_group){.of = "user", .owner = entity_text(e)});
     return 0;
 }
 
 static int export_item_counters(void *context, struct entity *e)
 {
-    export_entity_counters(context, e, ENTITY_ITEM);
+    export_entity_counters(context, e, &(struct view_group){.of = "item", .owner = entity_text(e)});
+    return 0;
+}
+
+static int export_group_counters(void *context, struct entity *e)
+{
+    struct export *x = context;
+    struct view_group g;
+    if (view_group_of(x->engine, e, &g, &x->err) != 0)
+        return -1;
+    export_entity_counters(x, e, &g);
     return 0;
 }
 
 static int export_counters(struct export *x, struct err *err)
 {
-    if (state_entities_each(x->engine->state, ENTITY_USER, export_user_counters, x, err) != 0)
+    struct state *s = x->engine->state;
+    if (state_entities_each(s, ENTITY_USER, export_user_counters, x, err) != 0 ||
+        state_entities_each(s, ENTITY_ITEM, export_item_counters, x, err) != 0)
         return -1;
-    return state_entities_each(x->engine->state, ENTITY_ITEM, export_item_counters, x, err);
+    int result = state_entities_each(s, ENTITY_GROUP, export_group_counters, x, err);
+    if (result != 0 && x->err.code != ERR_NONE)
+        *err = x->err;
+    return result;
+}
+
+// A line of a sequence that is not empty; of one by bucket `g` is the group's.
+static void export_sequence(struct export *x, struct entity *owner, struct str user, uint32_t sequence,
+                            const struct view_group *g)
+{
+    size_t begin = x->out.len;
+    struct json *j = export_line(x);
+    member_str(j, "user_id", user);
+    json_key(j, "action");
+    json_string(j, x->cli->config->sequences[sequence].name);
+    if (g != NULL) {
+        json_key(j, "by");
+        json_string(j, g->by);
+        member_str(j, "bucket", g->bucket);
+    }
+    if (view_sequence_json(x->engine, owner, sequence, "entries", j))
+        export_line_end(x);
+    else
+        x->out.len = begin;
 }
 
 static int export_user_sequences(void *context, struct entity *e)
 {
     struct export *x = context;
-    for (uint32_t a = 0; a < x->cli->config->n_actions; a++) {
-        uint32_t last = x->cli->config->sequence_last[a];
-        struct sequence_entry *entries = mem_array(last, sizeof *entries);
-        uint32_t n = last > 0 ? state_sequence(x->engine->state, e, (uint8_t)a, last, entries) : 0;
-        if (n > 0) {
-            struct json *j = export_line(x);
-            member_str(j, "user_id", entity_text(e));
-            json_key(j, "action");
-            json_string(j, x->cli->config->actions[a]);
-            json_key(j, "entries");
-            json_array(j);
-            for (uint32_t i = 0; i < n; i++) {
-                json_object(j);
-                member_str(j, "item_id", features_text(x->engine->state, entries[i].item, 0));
-                json_key(j, "ts");
-                json_int(j, entries[i].ts);
-                json_end(j);
-            }
-            json_end(j);
-            export_line_end(x);
-        }
-        free(entries);
-    }
+    const struct config *c = x->cli->config;
+    for (uint32_t i = 0; i < c->n_sequences; i++)
+        if (c->sequences[i].name[0] != '\0' && c->sequences[i].grouping == CONFIG_NONE)
+            export_sequence(x, e, entity_text(e), i, NULL);
+    return 0;
+}
+
+static int export_group_sequences(void *context, struct entity *e)
+{
+    struct export *x = context;
+    const struct config *c = x->cli->config;
+    struct view_group g;
+    struct group_key key;
+    entity_group(e, &key);
+    if (view_group_of(x->engine, e, &g, &x->err) != 0)
+        return -1;
+    for (uint32_t i = 0; i < c->n_sequences; i++)
+        if (c->sequences[i].name[0] != '\0' && c->sequences[i].grouping == key.grouping)
+            export_sequence(x, e, g.owner, i, &g);
     return 0;
 }
 
 static int export_sequences(struct export *x, struct err *err)
 {
-    return state_entities_each(x->engine->state, ENTITY_USER, export_user_sequences, x, err);
+    struct state *s = x->engine->state;
+    if (state_entities_each(s, ENTITY_USER, export_user_sequences, x, err) != 0)
+        return -1;
+    int result = state_entities_each(s, ENTITY_GROUP, export_group_sequences, x, err);
+    if (result != 0 && x->err.code != ERR_NONE)
+        *err = x->err;
+    return result;
 }
 
-// ---- safetensors ------------------------------------------------------------------------------------------
+// ---- safetensors
+// ------------------------------------------------------------------------------------------
 
 static int export_write(const char *path, const struct buf *bytes, struct err *err)
 {
@@ -328,7 +264,8 @@ static int export_dense(struct export *x, struct err *err)
     return result;
 }
 
-// ---- the command ------------------------------------------------------------------------------------------
+// ---- the command
+// ------------------------------------------------------------------------------------------
 
 static const struct {
     const char *name;
@@ -339,34 +276,77 @@ static const struct {
                {"table", export_table},
                {"dense", export_dense}};
 
+// What makes no sense together, before anything is opened.
+static int export_usage(struct export *x, uint32_t kind, char *ret_why, size_t size)
+{
+    bool samples = strcmp(exports[kind].name, "samples") == 0;
+    static const char *const of_samples[] = {"from", "to", "from-sample", "to-sample", "format"};
+    for (size_t i = 0; i < sizeof of_samples / sizeof *of_samples && !samples; i++)
+        if (cli_given(x->cli, of_samples[i])) {
+            snprintf(ret_why, size, "--%s is for samples", of_samples[i]);
+            return -1;
+        }
+    const char *format = cli_value(x->cli, "format");
+    if (format != NULL && strcmp(format, "jsonl") != 0 && strcmp(format, "arrow") != 0) {
+        snprintf(ret_why, size, "--format %s: jsonl or arrow is expected", format);
+        return -1;
+    }
+    const char *at = cli_value(x->cli, "at");
+    if (at != NULL && view_time(at, &x->at) != 0) {
+        snprintf(ret_why, size, "--at %s: milliseconds, seconds or RFC 3339 are expected", at);
+        return -1;
+    }
+    return export_range_get(x->cli, &x->range, ret_why, size);
+}
+
+// Tables and dense layers open --out by themselves.
+static int export_to(struct export *x, uint32_t kind, struct err *err)
+{
+    const char *out = cli_value(x->cli, "out");
+    bool lines = strcmp(exports[kind].name, "table") != 0 && strcmp(exports[kind].name, "dense") != 0;
+    x->to = stdout;
+    if (!lines || out == NULL || strcmp(out, "-") == 0)
+        return 0;
+    x->to = fopen(out, "wb");
+    return x->to == NULL ? err_errno(err, "opening %s", out) : 0;
+}
+
+static int export_run(struct export *x, uint32_t kind, struct err *err)
+{
+    struct engine_options options = {
+        .dir = cli_value(x->cli, "state"), .read_only = true, .fail_if_absent = true};
+    if (engine_open(x->cli->config, &options, &x->engine, err) != 0 || export_to(x, kind, err) != 0)
+        return -1;
+    int64_t largest = x->engine->ingest->watermark.largest;
+    if (!cli_given(x->cli, "at"))
+        x->at = largest == WATERMARK_NONE ? 0 : largest;
+    if (exports[kind].run(x, err) != 0)
+        return -1;
+    export_flush(x);
+    if (x->write_failed || fflush(x->to) != 0)
+        return err_errno(err, "writing the export");
+    return 0;
+}
+
 int export_command(struct cli *cli)
 {
     struct err err = {0};
     struct export x = {.cli = cli};
-    const char *what = cli->args[0];
+    char why[400];
     uint32_t kind = 0;
-    while (kind < sizeof exports / sizeof *exports && strcmp(exports[kind].name, what) != 0)
+    while (kind < sizeof exports / sizeof *exports && strcmp(exports[kind].name, cli->args[0]) != 0)
         kind++;
     if (kind == sizeof exports / sizeof *exports)
-        return cli_usage(cli, "\"%s\" cannot be exported: samples, counters, sequences, table NAME or dense",
-                         what);
-    struct engine_options options = {
-        .dir = cli_value(cli, "state"), .read_only = true, .fail_if_absent = true};
-    if (engine_open(cli->config, &options, &x.engine, &err) != 0)
-        return cli_fail(cli, &err);
-    const char *at = cli_value(cli, "at");
-    x.at = x.engine->ingest->watermark.largest == WATERMARK_NONE ? 0 : x.engine->ingest->watermark.largest;
-    int code = EXIT_DONE;
-    if (at != NULL && view_time(at, &x.at) != 0)
-        code = cli_usage(cli, "--at %s: milliseconds, seconds or RFC 3339 are expected", at);
-    else if (exports[kind].run(&x, &err) != 0)
-        code = cli_fail(cli, &err);
-    export_flush(&x, stdout);
-    if (x.write_failed && code == EXIT_DONE) {
-        err_errno(&err, "writing to stdout");
-        code = cli_fail(cli, &err);
-    }
+        return cli_usage(cli,
+                         "\"%s\" cannot be exported: samples, counters, sequences, "
+                         "table NAME or dense",
+                         cli->args[0]);
+    if (export_usage(&x, kind, why, sizeof why) != 0)
+        return cli_usage(cli, "%s", why);
+    int result = export_run(&x, kind, &err);
+    if (x.to != NULL && x.to != stdout && fclose(x.to) != 0 && result == 0)
+        result = err_errno(&err, "closing %s", cli_value(cli, "out"));
     buf_done(&x.out);
     engine_close(x.engine);
-    return code;
+    return result == 0 ? EXIT_DONE : cli_fail(cli, &err);
 }

@@ -11,9 +11,16 @@
 //     user part   u64 user, str user id, str request id, readings of user, context and sequences
 //     item part   u64 item, str item id, zigzag position, readings of item
 //
-//     reading of a counter     varint
-//     reading of an attribute  u8 type (0 missing, 1 string, 2 number, 3 false, 4 true), then str or f64
-//     reading of a sequence    as state_sequence_put
+//     counter      varint
+//     attribute    u8 type (0 missing, 1 string, 2 number, 3 false, 4 true), then str or f64
+//     place        as an attribute: a string, its geohash
+//     list         varint n, n x u64
+//     age          varint, 1 + ms since the item's birth
+//     member       u8
+//     sequence     as state_sequence_put
+//
+// A counter or sequence by bucket is the group's of the bucket in which this event is (groups.h): it lies in the
+// item's part where the item decides which that is.
 #ifndef FRESHET_DAEMON_FEATURES_H
 #define FRESHET_DAEMON_FEATURES_H
 
@@ -40,7 +47,7 @@ struct feature_entities {
     struct entity *profile;
     struct entity *const *items; // by item of the event
 };
-// True if some feature reads the user's profile.
+// True if some feature or bucket reads the user's profile.
 bool features_use_profile(const struct features *f);
 
 // Upper bound of the bytes of a body for this event.
@@ -48,12 +55,14 @@ uint32_t features_body_bound(const struct features *f, const struct event *e);
 // Puts the user's part, then the item's parts, as the state stands. `at` is where the body will begin in its
 // segment, or UINT32_MAX for a request, which belongs to no segment. ret_item_at[i]: distance of item i's
 // part from the begin of the body. NULL entities (unknown in a request) read as empty.
-void features_read(struct features *f, struct state *s, const struct event *e,
-                   const struct feature_entities *of, uint32_t at, struct buf *to, uint32_t *ret_item_at);
-
-// The profile record of state_profile_set: the fields of an upsert.
-void features_profile_put(struct buf *to, const struct event *e);
-void features_profile_json(struct str record, struct json *j);
+// -1: the state could not be read; features_error says why.
+int features_read(struct features *f, struct state *s, const struct event *e,
+                  const struct feature_entities *of, uint32_t at, struct buf *to, uint32_t *ret_item_at);
+void features_error(const struct features *f, struct err *ret_err);
+// The buckets and groups of the message that features_read saw last: to count it.
+struct groups *features_groups(struct features *f);
+// When the item was born: its attribute, else its first event; `ts` where nothing is known of it.
+int64_t features_birth(const struct features *f, const struct entity *item, int64_t ts);
 
 // ---- values -----------------------------------------------------------------------------------------------
 
@@ -65,9 +74,19 @@ struct feature_value {
     uint64_t id;        // FEATURE_CATEGORY (and FEATURE_MISSING of a category): id in its table
     struct str text;    // FEATURE_CATEGORY: what was hashed; "" for numbers shown as such (hour, bucket)
     int64_t integer;    // hour or bucket
-    const uint8_t *ids; // FEATURE_SEQUENCE: u64 each, unaligned, newest first
+    bool fraction;      // FEATURE_CATEGORY of a number that is not whole: shown as `number`
+    bool cross;         // FEATURE_CATEGORY of two others: shown as both
+    const uint8_t *ids; // FEATURE_SEQUENCE: u64 each, unaligned, newest first; feature_value_id has the ids
     uint32_t n;
+    // A sequence of ages: times of the entries, the time of the row, hash_id of small numbers.
+    const uint8_t *times;
+    int64_t ts;
+    const uint64_t *small;
 };
+
+// Entry k of a sequence; of one of ages the id of its interval: "0" below an hour, then 1 + floor(log2(hours)).
+uint64_t feature_value_id(const struct feature_value *v, uint32_t k);
+uint32_t feature_value_interval(const struct feature_value *v, uint32_t k);
 
 struct feature_row {
     uint64_t user, item;
@@ -81,12 +100,33 @@ int features_decode(const struct features *f, struct str segment, uint32_t user_
                     int64_t ts, struct feature_row *ret_row);
 // "features": {...}: ids as text, numbers in full precision, sequences as lists of item ids, missing as null.
 void features_json(const struct features *f, struct state *s, const struct feature_row *row, struct json *j);
+void features_value_json(const struct features *f, struct state *s, const struct feature_row *row, uint32_t i,
+                         struct json *j);
 // The canonical bytes of a body for digests: back-references resolved.
 void features_canonical(void *features, const struct sample *sample, struct str segment, struct buf *to);
 
 // The text behind a hash: of a feature's value, an item, or a user of the partitions below `partitions`; "" where
 // it is not known. Valid until the state changes.
 struct str features_text(struct state *s, uint64_t id, uint16_t partitions);
+
+// ---- quantiles (features_quantiles.c) ---------------------------------------------------------------------
+
+// Collects what the edges of quantiles are learned from, while an update is fed; NULL: all are known, or there are
+// none. The other functions take NULL.
+struct quantiles;
+struct quantiles *features_quantiles_new(const struct features *f);
+void features_quantiles_free(struct quantiles *q);
+void features_quantiles_put(struct quantiles *q, const struct feature_row *row);
+void features_quantiles_learn(const struct features *f, struct quantiles *q);
+// The blob of the version that the update makes: what was known, and what it learned.
+void features_quantiles_save(const struct features *f, const struct quantiles *q, struct buf *to);
+void features_quantiles_apply(struct features *f, const struct quantiles *q);
+int features_quantiles_load(struct features *f, struct str blob, struct err *err);
+// False: not learned yet, everything is in bucket 0.
+bool features_quantiles_of(const struct features *f, uint32_t feature, const double **ret_edges,
+                           uint32_t *ret_n);
+// Edges between `quantiles` buckets of equal share, ascending, at most quantiles - 1. Sorts the values.
+uint32_t features_quantile_edges(double *values, uint32_t n, uint32_t quantiles, double *ret_edges);
 
 // ---- the model's columns ----------------------------------------------------------------------------------
 
@@ -95,12 +135,13 @@ struct columns;
 struct columns *columns_new(const struct config *config);
 void columns_free(struct columns *c);
 void columns_clear(struct columns *c);
-// seen_ms: event time of the sample; weight 1.
-void columns_put(struct columns *c, const struct feature_row *row, int64_t seen_ms, const float *labels);
+// seen_ms: event time of the sample. Labels and weights by head (model.h); NULL: 0 and 1.
+void columns_put(struct columns *c, const struct feature_row *row, int64_t seen_ms, const float *labels,
+                 const float *weights);
 const struct model_samples *columns_samples(struct columns *c);
 
-// The net of the config: inputs from the features its blocks name, a "mean" block of the feature's name after
-// each sequence. Owned by the result; free with features_net_free.
+// The net of the config (feature_net.c): inputs from the features its blocks name, a "mean" block before whoever
+// names a sequence and takes none. Owned by the result; free with features_net_free.
 struct features_net {
     struct net_spec spec;
     struct table_options tables[STATE_TABLES_MAX];

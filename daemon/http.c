@@ -7,11 +7,13 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -38,6 +40,8 @@ static void request_free(struct http_request *r)
         buf_done(&r->ids[i]);
     buf_done(&r->body);
     buf_done(&r->reply);
+    if (r->response != NULL)
+        MHD_destroy_response(r->response);
     free(r->method);
     free(r->path);
     free(r);
@@ -45,11 +49,14 @@ static void request_free(struct http_request *r)
 
 static enum MHD_Result request_send(struct http_request *r)
 {
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(r->reply.len, r->reply.data, MHD_RESPMEM_MUST_FREE);
+    struct MHD_Response *response = r->response;
+    if (response == NULL)
+        response = MHD_create_response_from_buffer(r->reply.len, r->reply.data, MHD_RESPMEM_MUST_FREE);
     if (response == NULL)
         return MHD_NO;
-    r->reply = (struct buf){0};
+    if (response != r->response)
+        r->reply = (struct buf){0};
+    r->response = NULL;
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, r->type);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     if (r->allow != NULL)
@@ -137,7 +144,8 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
         return;
     if (r->status >= 100 && r->status < 600)
         h->d->figures.http_requests[r->status / 100]++;
-    latency_put(&h->d->figures.request, clock_mono_us(&h->d->clock) - r->began_us);
+    if (!r->streams)
+        latency_put(&h->d->figures.request, clock_mono_us(&h->d->clock) - r->began_us);
     request_free(r);
     *request = NULL;
 }
@@ -161,20 +169,51 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *context, const ch
 
 // ---- libev ------------------------------------------------------------------------------------------------
 
+// Never inside itself: an answer may take long enough for a turn.
+void http_run(struct http *h)
+{
+    if (h->turning)
+        return;
+    h->turning = true;
+    MHD_run(h->mhd);
+    h->turning = false;
+}
+
 static void on_io(struct ev_loop *loop, ev_io *w, int events)
 {
     (void)loop;
     (void)events;
-    struct http *h = w->data;
-    MHD_run(h->mhd);
+    http_run(w->data);
 }
 
 static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
 {
     (void)loop;
     (void)events;
-    struct http *h = w->data;
-    MHD_run(h->mhd);
+    http_run(w->data);
+}
+
+// Work of this thread: while others have the processor it stands still.
+static int64_t thread_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
+
+void http_turn(struct http *h)
+{
+    int64_t now = clock_mono_us(&h->d->clock);
+    if (now < h->turn_us)
+        return;
+    int64_t worked = 0;
+    struct pollfd fd = {.fd = h->epoll, .events = POLLIN};
+    if (poll(&fd, 1, 0) > 0) {
+        int64_t before = thread_us();
+        http_run(h);
+        worked = thread_us() - before;
+    }
+    h->turn_us = clock_mono_us(&h->d->clock) + (worked > HTTP_TURN_US ? worked : HTTP_TURN_US);
 }
 
 static void on_prepare(struct ev_loop *loop, ev_prepare *w, int events)
@@ -194,7 +233,8 @@ static int http_watch(struct http *h, struct err *err)
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD);
     if (info == NULL)
         return err_set(err, ERR_IO, "libmicrohttpd has no epoll here");
-    ev_io_init(&h->io, on_io, info->epoll_fd, EV_READ);
+    h->epoll = info->epoll_fd;
+    ev_io_init(&h->io, on_io, h->epoll, EV_READ);
     ev_init(&h->timer, on_timer);
     ev_prepare_init(&h->prepare, on_prepare);
     h->io.data = h->timer.data = h->prepare.data = h;
@@ -264,13 +304,13 @@ static int http_start(struct http *h, struct err *err)
     const struct config *c = h->d->config;
     unsigned connections = c->http.connections;
     unsigned per_ip = connections > 8 ? connections - connections / 4 : connections;
-    h->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, h,
-                              MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, h->listener,
-                              MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-                              per_ip, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES,
-                              MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_TIMEOUT_S,
-                              MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
-                              MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_END);
+    h->mhd = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, h->listener,
+        MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_ip,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)HTTP_TIMEOUT_S, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+        h, MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_END);
     if (h->mhd == NULL)
         return err_set(err, ERR_UNAVAILABLE, "libmicrohttpd did not start on %s:%u", c->http.host,
                        c->http.port);
@@ -299,6 +339,7 @@ void http_free(struct http *h)
     ev_io_stop(h->d->loop, &h->io);
     ev_timer_stop(h->d->loop, &h->timer);
     ev_prepare_stop(h->d->loop, &h->prepare);
+    http_tap_end(h);
     if (h->mhd != NULL)
         MHD_stop_daemon(h->mhd);
     if (h->listener >= 0)

@@ -14,6 +14,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "daemon/http_chunks.h"
+
 void http_client_encode(struct str s, struct buf *to)
 {
     for (uint32_t i = 0; i < s.len; i++) {
@@ -114,6 +116,8 @@ int http_client_parse(struct str answer, struct buf *ret_body, int *ret_status)
 
 // ---- the way there ----------------------------------------------------------------------------------------
 
+enum { HTTP_CLIENT_HEAD_MAX = 1 << 20 }; // of an answer that is a stream, or of its problem
+
 struct client_url {
     char host[256], port[8], authority[272];
 };
@@ -212,6 +216,22 @@ static void client_request_put(const struct http_client_request *r, const struct
     buf_put(to, r->body.s, r->body.len);
 }
 
+static int client_open(const struct http_client_request *request, struct client_url *url, int *ret_fd,
+                       struct err *err)
+{
+    if (url_parse(request->url, url, err) != 0)
+        return -1;
+    if (client_connect(url, ret_fd) == 0)
+        return 0;
+    char why[100];
+    snprintf(why, sizeof why, "%s", errno == EINPROGRESS ? "no answer in time" : strerror(errno));
+    why[0] = (char)tolower((unsigned char)why[0]);
+    return err_set_retriable(err, ERR_UNAVAILABLE,
+                             "no freshet answers at http://%s (%s): start it with \"freshet run\", or read "
+                             "a state with --state DIR",
+                             url->authority, why);
+}
+
 int http_client_ask(const struct http_client_request *request, struct buf *ret_body, int *ret_status,
                     struct err *err)
 {
@@ -219,18 +239,8 @@ int http_client_ask(const struct http_client_request *request, struct buf *ret_b
     struct buf bytes = {0};
     struct buf answer = {0};
     int fd;
-    if (url_parse(request->url, &url, err) != 0)
+    if (client_open(request, &url, &fd, err) != 0)
         return -1;
-    if (client_connect(&url, &fd) != 0) {
-        char why[100];
-        snprintf(why, sizeof why, "%s", errno == EINPROGRESS ? "no answer in time" : strerror(errno));
-        why[0] = (char)tolower((unsigned char)why[0]);
-        return err_set_retriable(
-            err, ERR_UNAVAILABLE,
-            "no freshet answers at http://%s (%s): start it with \"freshet run\", or read "
-            "a state with --state DIR",
-            url.authority, why);
-    }
     client_request_put(request, &url, &bytes);
     int result = 0;
     if (client_send(fd, &bytes) != 0 || client_receive(fd, &answer) != 0)
@@ -243,5 +253,125 @@ int http_client_ask(const struct http_client_request *request, struct buf *ret_b
     close(fd);
     buf_done(&bytes);
     buf_done(&answer);
+    return result;
+}
+
+// ---- an answer without an end -----------------------------------------------------------------------------
+
+struct stream {
+    int fd;
+    struct buf bytes; // head of the answer, then what is not decoded yet
+    struct http_chunks chunks;
+    bool (*take)(void *context, struct str bytes);
+    void *context;
+};
+
+static ssize_t stream_receive(struct stream *s)
+{
+    ssize_t n;
+    do
+        n = recv(s->fd, buf_reserve(&s->bytes, 65536), 65536, 0);
+    while (n < 0 && errno == EINTR);
+    s->bytes.len += n > 0 ? (size_t)n : 0;
+    return n;
+}
+
+// Reads until the head is there; *ret_body is where the body begins.
+static int stream_head(struct stream *s, size_t *ret_body)
+{
+    for (;;) {
+        const uint8_t *end = s->bytes.len > 0 ? memmem(s->bytes.data, s->bytes.len, "\r\n\r\n", 4) : NULL;
+        if (end != NULL) {
+            *ret_body = (size_t)(end - s->bytes.data) + 4;
+            return 0;
+        }
+        if (s->bytes.len > HTTP_CLIENT_HEAD_MAX || stream_receive(s) <= 0)
+            return -1;
+    }
+}
+
+static bool head_chunked(const struct buf *bytes, size_t head)
+{
+    struct str rest = {(const char *)bytes->data, (uint32_t)head};
+    struct str line;
+    struct str value;
+    while (take_line(&rest, &line))
+        if (header_is(line, "Transfer-Encoding", &value) && value.len == 7 &&
+            strncasecmp(value.s, "chunked", 7) == 0)
+            return true;
+    return false;
+}
+
+// Every byte that has come goes to `take`. 1: it goes on; 0: the end; -1: not HTTP.
+static int stream_take(struct stream *s, struct buf *piece)
+{
+    buf_clear(piece);
+    int more = http_chunks_decode(&s->chunks,
+                                  (struct str){(const char *)s->bytes.data, (uint32_t)s->bytes.len}, piece);
+    buf_clear(&s->bytes);
+    if (piece->len > 0 && !s->take(s->context, (struct str){(const char *)piece->data, (uint32_t)piece->len}))
+        return 0;
+    return more;
+}
+
+static int stream_body(struct stream *s, const char *who, struct err *err)
+{
+    struct buf piece = {0};
+    int more = stream_take(s, &piece);
+    while (more > 0) {
+        ssize_t n = stream_receive(s);
+        if (n <= 0) {
+            err_set_retriable(err, ERR_UNAVAILABLE, "http://%s %s", who,
+                              n == 0 ? "ended the stream: the daemon has stopped" : "gives no sign of life");
+            break;
+        }
+        more = stream_take(s, &piece);
+    }
+    buf_done(&piece);
+    if (more < 0)
+        return err_set(err, ERR_CORRUPT, "what http://%s answered is not HTTP", who);
+    return more == 0 ? 0 : -1;
+}
+
+static int stream_answer(struct stream *s, const char *who, struct buf *ret_problem, int *ret_status,
+                         struct err *err)
+{
+    size_t body;
+    if (stream_head(s, &body) != 0 || s->bytes.len < 12 || memcmp(s->bytes.data, "HTTP/1.", 7) != 0)
+        return err_set(err, ERR_CORRUPT, "what http://%s answered is not HTTP, or was cut off", who);
+    *ret_status = atoi((const char *)s->bytes.data + 9);
+    if (*ret_status == 200 && head_chunked(&s->bytes, body)) {
+        s->bytes.len -= body;
+        memmove(s->bytes.data, s->bytes.data + body, s->bytes.len);
+        return stream_body(s, who, err);
+    }
+    while (s->bytes.len < HTTP_CLIENT_HEAD_MAX && stream_receive(s) > 0)
+        ;
+    int status;
+    if (http_client_parse((struct str){(const char *)s->bytes.data, (uint32_t)s->bytes.len}, ret_problem,
+                          &status) != 0)
+        return err_set(err, ERR_CORRUPT, "what http://%s answered is not HTTP, or was cut off", who);
+    return err_set(err, ERR_INVALID, "HTTP status %d", status);
+}
+
+int http_client_stream(const struct http_client_request *request,
+                       bool (*take)(void *context, struct str bytes), void *context, struct buf *ret_problem,
+                       int *ret_status, struct err *err)
+{
+    struct client_url url;
+    struct timeval quiet = {.tv_sec = HTTP_CLIENT_QUIET_S};
+    struct stream s = {.take = take, .context = context};
+    if (client_open(request, &url, &s.fd, err) != 0)
+        return -1;
+    setsockopt(s.fd, SOL_SOCKET, SO_RCVTIMEO, &quiet, sizeof quiet);
+    struct buf bytes = {0};
+    client_request_put(request, &url, &bytes);
+    int result =
+        client_send(s.fd, &bytes) != 0
+            ? err_set_retriable(err, ERR_UNAVAILABLE, "http://%s: %s", url.authority, strerror(errno))
+            : stream_answer(&s, url.authority, ret_problem, ret_status, err);
+    close(s.fd);
+    buf_done(&bytes);
+    buf_done(&s.bytes);
     return result;
 }

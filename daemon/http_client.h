@@ -24,6 +24,13 @@ struct http_client_request {
 int http_client_ask(const struct http_client_request *request, struct buf *ret_body, int *ret_status,
                     struct err *err);
 
+// The body of an answer without an end, as it comes, until it ends or `take` says no. HTTP_CLIENT_QUIET_S without a
+// byte is an error. What is not 200 is an ERR_INVALID with the answer's bytes in *ret_problem and its status.
+enum { HTTP_CLIENT_QUIET_S = 20 };
+int http_client_stream(const struct http_client_request *request,
+                       bool (*take)(void *context, struct str bytes), void *context, struct buf *ret_problem,
+                       int *ret_status, struct err *err);
+
 // The answer's body out of the bytes of a whole answer; in the open for tests. -1: not HTTP, or cut off.
 int http_client_parse(struct str answer, struct buf *ret_body, int *ret_status);
 // %XX for all but letters, digits and -._~

@@ -4,6 +4,8 @@
 //     http.c         listening, libev, one request from its first byte to its end
 //     http_guard.c   who may ask: Host and token; problems as JSON
 //     http_routes.c  the table of routes and what each answers
+//     http_features.c  features of users and items
+//     http_tap.c     GET /v1/tap, a stream
 //     http_status.c  GET /v1/status
 #ifndef FRESHET_DAEMON_HTTP_IMPL_H
 #define FRESHET_DAEMON_HTTP_IMPL_H
@@ -14,6 +16,7 @@
 #include "base/buf.h"
 #include "daemon/prometheus.h"
 #include "daemon/run.h"
+#include "daemon/tap.h"
 
 enum {
     HTTP_SEGMENTS_MAX = 2,         // ids in a path
@@ -29,7 +32,11 @@ struct http {
     ev_io io;
     ev_timer timer;
     ev_prepare prepare;
+    int epoll;       // libmicrohttpd's
+    int64_t turn_us; // when http_turn looks next
+    bool turning;    // an answer is being made
     struct prometheus_cache cache;
+    struct http_tap *taps[TAPS_MAX];
 };
 
 struct http_route;
@@ -47,6 +54,8 @@ struct http_request {
     const char *type;
     const char *allow;
     struct buf reply;
+    bool streams;                  // how long it takes is its reader's choice
+    struct MHD_Response *response; // in place of `reply`: comes bit by bit
 };
 
 struct http_route {
@@ -71,6 +80,14 @@ bool http_guard_token(struct http_request *r);
 bool http_route_find(struct http_request *r);
 // Decodes %XX of a path segment or an argument. -1: malformed.
 int http_decode(const char *s, size_t n, struct buf *to);
+
+// What is not known may only not have been read yet: the problem says so.
+void http_answer_err(struct http_request *r, const struct err *err);
+void http_answer_features(struct http_request *r);
+void http_answer_feast(struct http_request *r);
+void http_answer_tap(struct http_request *r);
+void http_run(struct http *h);     // lets libmicrohttpd work; nothing inside itself
+void http_tap_end(struct http *h); // before the end: no tap stays suspended
 
 void http_status_json(struct http *h, struct json *j);
 

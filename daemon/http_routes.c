@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/explain_item.h"
 #include "daemon/http_impl.h"
 #include "daemon/score_body.h"
 #include "daemon/views.h"
@@ -16,8 +17,7 @@ static struct str request_id(const struct http_request *r, int i)
     return (struct str){(const char *)r->ids[i].data, (uint32_t)r->ids[i].len};
 }
 
-// What is not known may only not have been read yet.
-static void answer_err(struct http_request *r, const struct err *err)
+void http_answer_err(struct http_request *r, const struct err *err)
 {
     int64_t lag = err->code == ERR_NOT_FOUND ? daemon_lag(r->http->d) : 0;
     if (lag > 0)
@@ -79,7 +79,7 @@ static void answer_entity(struct http_request *r,
     struct err err = {0};
     struct json j = json_to(&r->reply);
     if (request_at(r, &at) && view(r->http->d->engine, request_id(r, 0), at, &j, &err) != 0)
-        answer_err(r, &err);
+        http_answer_err(r, &err);
 }
 
 static void answer_user(struct http_request *r)
@@ -97,10 +97,13 @@ static void answer_embedding(struct http_request *r)
     struct err err = {0};
     struct json j = json_to(&r->reply);
     if (view_embedding(r->http->d->engine, request_id(r, 0), request_id(r, 1), &j, &err) != 0)
-        answer_err(r, &err);
+        http_answer_err(r, &err);
 }
 
-static int score_put(struct http_request *r, struct arena *arena, struct err *err)
+// The body of a request for predictions of candidates, or for what they would be made of.
+static int score_put(struct http_request *r,
+                     int (*view)(struct engine *, const struct view_request *, struct json *, struct err *),
+                     struct arena *arena, struct err *err)
 {
     struct score_body body;
     struct str text = {(const char *)r->body.data, (uint32_t)r->body.len};
@@ -115,16 +118,36 @@ static int score_put(struct http_request *r, struct arena *arena, struct err *er
     if (body.timestamp.len > 0 && view_time(body.timestamp.s, &request.at) != 0)
         return err_set(err, ERR_INVALID, "timestamp %.64s: ms, s or RFC 3339 is expected", body.timestamp.s);
     struct json j = json_to(&r->reply);
-    return view_score(r->http->d->engine, &request, &j, err);
+    return view(r->http->d->engine, &request, &j, err);
 }
 
 static void answer_score(struct http_request *r)
 {
     struct arena arena = {0};
     struct err err = {0};
-    if (score_put(r, &arena, &err) != 0)
-        answer_err(r, &err);
+    if (score_put(r, view_score, &arena, &err) != 0)
+        http_answer_err(r, &err);
     arena_done(&arena);
+}
+
+static void answer_explain(struct http_request *r)
+{
+    struct arena arena = {0};
+    struct err err = {0};
+    if (score_put(r, view_explain, &arena, &err) != 0)
+        http_answer_err(r, &err);
+    arena_done(&arena);
+}
+
+// A pair without a context.
+static void answer_explain_pair(struct http_request *r)
+{
+    struct err err = {0};
+    struct str item = request_id(r, 1);
+    struct view_request request = {.user = request_id(r, 0), .n_items = 1, .items = &item};
+    struct json j = json_to(&r->reply);
+    if (request_at(r, &request.at) && view_explain(r->http->d->engine, &request, &j, &err) != 0)
+        http_answer_err(r, &err);
 }
 
 static void answer_reload(struct http_request *r)
@@ -144,6 +167,11 @@ const struct http_route http_routes[] = {{"GET", "/healthz", true, answer_health
                                          {"GET", "/v1/items/*", false, answer_item},
                                          {"GET", "/v1/embeddings/*/*", false, answer_embedding},
                                          {"POST", "/v1/score", false, answer_score},
+                                         {"POST", "/v1/explain", false, answer_explain},
+                                         {"GET", "/v1/explain/*/*", false, answer_explain_pair},
+                                         {"POST", "/v1/features", false, http_answer_features},
+                                         {"POST", "/get-online-features", false, http_answer_feast},
+                                         {"GET", "/v1/tap", false, http_answer_tap},
                                          {"POST", "/v1/reload", false, answer_reload},
                                          {0}};
 
@@ -196,7 +224,7 @@ static bool route_match(const char *pattern, const char *path, struct str *ret_i
 
 static void route_unknown(struct http_request *r)
 {
-    char list[400] = "";
+    char list[800] = "";
     for (const struct http_route *route = http_routes; route->path != NULL; route++) {
         size_t n = strlen(list);
         snprintf(list + n, sizeof list - n, "%s%s %s", n > 0 ? ", " : "", route->method, route->path);

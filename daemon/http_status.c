@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // GET /v1/status: all that an operator asks first, in one document.
+#include <math.h>
 #include <string.h>
 
 #include "daemon/http_impl.h"
@@ -16,6 +17,12 @@ static void member_uint(struct json *j, const char *key, uint64_t v)
     json_uint(j, v);
 }
 
+static void member_double(struct json *j, const char *key, double v)
+{
+    json_key(j, key);
+    json_double(j, v);
+}
+
 static void member_string(struct json *j, const char *key, const char *v)
 {
     json_key(j, key);
@@ -26,6 +33,7 @@ static void status_health(const struct daemon *d, struct json *j)
 {
     const char *why;
     member_string(j, "freshet", FRESHET_VERSION);
+    member_int(j, "now", clock_now_ms(&d->clock));
     member_int(j, "uptime_ms", clock_now_ms(&d->clock) - d->began_ms);
     json_key(j, "ready");
     json_bool(j, daemon_ready(d, &why));
@@ -76,6 +84,11 @@ static void status_update(const struct config *c, const struct daemon_update *u,
     for (uint32_t i = 0; i < r->n_heads; i++) {
         json_key(j, c->model.heads[i].name);
         metrics_values_json(&r->window[i], j);
+        json_key(j, "total"); // after this update
+        json_object(j);
+        member_uint(j, "samples", u->total_n[i]);
+        member_double(j, "logloss", u->total_logloss[i]);
+        json_end(j);
         json_end(j);
     }
     json_end(j);
@@ -159,6 +172,56 @@ static void status_publish(const struct daemon *d, struct json *j)
     json_end(j);
 }
 
+static void status_samples(const struct daemon *d, struct json *j)
+{
+    const struct state *s = d->engine->state;
+    const struct samples_mark *mark = &d->engine->samples_mark;
+    struct state_figures f;
+    state_figures(s, &f);
+    json_key(j, "sample_log");
+    json_object(j);
+    member_uint(j, "begin", state_samples_begin(s));
+    member_uint(j, "end", state_samples_end(s));
+    member_uint(j, "bytes", f.samples_log_bytes);
+    member_uint(j, "gone_by_age", f.samples_gone_by_age);
+    member_uint(j, "gone_by_size", f.samples_gone_by_size);
+    member_uint(j, "gone_unpublished", f.samples_gone_unpublished);
+    member_string(j, "topic", mark->active ? d->config->publish.samples_topic : NULL);
+    if (mark->active)
+        member_uint(j, "published_through", mark->through);
+    json_end(j);
+}
+
+static void status_latency(struct json *j, const char *key, const struct latency *l)
+{
+    json_key(j, key);
+    json_object(j);
+    member_uint(j, "count", l->count);
+    member_double(j, "p50_s", latency_quantile(l, 0.5));
+    member_double(j, "p99_s", latency_quantile(l, 0.99));
+    json_end(j);
+}
+
+static void status_times(const struct daemon *d, struct json *j)
+{
+    const struct delay *delay = &d->engine->ingest->label_delay;
+    json_key(j, "label_delay");
+    json_object(j);
+    member_uint(j, "count", delay->count);
+    member_double(j, "mean_s", delay->count > 0 ? delay->sum_s / (double)delay->count : (double)NAN);
+    member_double(j, "p50_s", delay_quantile(delay, 0.5));
+    member_double(j, "p99_s", delay_quantile(delay, 0.99));
+    json_end(j);
+    json_key(j, "latency");
+    json_object(j);
+    status_latency(j, "commit", &d->figures.commit);
+    status_latency(j, "update", &d->figures.update);
+    status_latency(j, "request", &d->figures.request);
+    json_end(j);
+    member_uint(j, "resident_bytes", prometheus_resident_bytes());
+    member_uint(j, "taps", d->n_taps);
+}
+
 void http_status_json(struct http *h, struct json *j)
 {
     struct daemon *d = h->d;
@@ -171,6 +234,8 @@ void http_status_json(struct http *h, struct json *j)
     status_tables(d, j);
     status_state(d, j);
     status_publish(d, j);
+    status_samples(d, j);
+    status_times(d, j);
     json_key(j, "offsets");
     engine_offsets_json(d->engine, j);
     json_end(j);

@@ -7,9 +7,10 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/step.h"
 
 enum {
-    PROGRESS_FORMAT = 1,
+    PROGRESS_FORMAT = 2,
     DLQ_RAW_BYTES =
         900 << 10, // of a bad message: with its headers it must fit a producer's message.max.bytes
 };
@@ -29,6 +30,16 @@ static void ingest_mark_put(struct ingest *in, uint64_t through)
     in->marked = through;
 }
 
+// Each label once: a corrected sample repeats those of the sample before, and its own is what it left with.
+static void ingest_label_delays(struct ingest *in, const struct sample *s)
+{
+    for (uint32_t left = s->labels; left != 0; left &= left - 1) {
+        int64_t ts = s->label_ts[__builtin_ctz(left)];
+        if (!s->corrected || ts == s->emitted_ts)
+            delay_put(&in->label_delay, ts - s->impression_ts);
+    }
+}
+
 // A sample leaves: the window it falls into is the open one, or it ends that.
 static void ingest_on_sample(void *context, const struct sample *sample)
 {
@@ -38,11 +49,12 @@ static void ingest_on_sample(void *context, const struct sample *sample)
         ingest_mark_put(in, sample->seq);
         in->window = window;
     }
+    ingest_label_delays(in, sample);
     if (in->on_sample != NULL)
         in->on_sample(in->on_sample_context, sample);
 }
 
-static void ingest_advance(struct ingest *in)
+void ingest_advance(struct ingest *in)
 {
     int64_t watermark = in->watermark.value;
     if (watermark == WATERMARK_NONE)
@@ -67,6 +79,7 @@ void ingest_mark_done(struct ingest *in)
     assert(in->n_marks > 0);
     in->n_marks--;
     memmove(in->marks, in->marks + 1, in->n_marks * sizeof *in->marks);
+    step_reached("update.marked");
 }
 
 // ---- events -----------------------------------------------------------------------------------------------
@@ -118,7 +131,8 @@ static int ingest_profile(struct ingest *in, const struct event *e, struct err *
                      err) != 0)
         return -1;
     buf_clear(&in->scratch);
-    features_profile_put(&in->scratch, e);
+    profile_put(&in->scratch, e);
+    in->counts.profile_conflicts[!user] += profile_conflicts(in->config, e);
     struct str record = {(const char *)in->scratch.data, (uint32_t)in->scratch.len};
     if (record.s == NULL && !e->tombstone)
         record.s = "";
@@ -126,6 +140,8 @@ static int ingest_profile(struct ingest *in, const struct event *e, struct err *
         record = (struct str){0};
     if (!state_profile_set(in->state, entity, e->ts, record))
         in->counts.profiles_stale++;
+    else if (e->tombstone && !user)
+        remember_gone(in->remember, e->items[0].id, e->ts);
     if (user)
         in->counts.users++;
     else
@@ -143,52 +159,47 @@ static int ingest_items(struct ingest *in, const struct event *e, struct err *er
 }
 
 // The features of every item as they stand before the message; then each item is counted and waits.
-static int ingest_impression(struct ingest *in, uint16_t partition, const struct event *e,
-                             struct entity *user, struct err *err)
+static int ingest_impression(struct ingest *in, const struct groups_of *of, struct err *err)
 {
-    struct feature_entities of = {.user = user, .items = in->items};
-    if (in->use_profile && state_entity(in->state, ENTITY_USER, PROFILE_PARTITION, e->user, (struct str){0},
-                                        &of.profile, err) != 0)
-        return -1;
+    const struct event *e = of->event;
+    const struct feature_entities entities = {.user = of->user, .profile = of->profile, .items = of->items};
     uint32_t at;
     struct body_ref body;
     buf_clear(&in->scratch);
     state_body_begin(in->state, features_body_bound(in->features, e), &at);
-    features_read(in->features, in->state, e, &of, at, &in->scratch, in->item_at);
+    if (features_read(in->features, in->state, e, &entities, at, &in->scratch, in->item_at) != 0) {
+        features_error(in->features, err);
+        return -1;
+    }
     state_body_append(in->state, in->scratch.data, (uint32_t)in->scratch.len, &body);
     for (uint32_t i = 0; i < e->n_items; i++) {
         struct state_impression impression = {.user = e->user,
                                               .item = e->items[i].id,
                                               .request = e->request,
                                               .ts = e->ts,
-                                              .partition = partition,
+                                              .partition = of->partition,
                                               .body = body};
         impression.body.item_at += in->item_at[i];
         state_impression(in->state, &impression);
-        state_count(in->state, in->items[i], partition, ACTION_IMPRESSION, e->ts, 1);
     }
-    state_count(in->state, user, partition, ACTION_IMPRESSION, e->ts, e->n_items);
-    return 0;
+    return remember_impression(in->remember, of, err);
 }
 
-static void ingest_feedback(struct ingest *in, uint16_t partition, const struct event *e, struct entity *user)
+static int ingest_feedback(struct ingest *in, const struct groups_of *of, struct err *err)
 {
-    struct entity *item = in->items[0];
+    const struct event *e = of->event;
+    uint32_t skipped;
     state_feedback(in->state, &(struct state_feedback){.user = e->user,
                                                        .item = e->items[0].id,
                                                        .request = e->request,
                                                        .ts = e->ts,
-                                                       .partition = partition,
+                                                       .partition = of->partition,
                                                        .action = e->action,
                                                        .watch_ms = e->watch_ms});
-    state_count(in->state, user, partition, e->action, e->ts, 1);
-    state_count(in->state, item, partition, e->action, e->ts, 1);
-    if (e->action == ACTION_WATCH && e->watch_ms > 0) {
-        state_count(in->state, user, partition, MEASURE_WATCH_MS, e->ts, e->watch_ms);
-        state_count(in->state, item, partition, MEASURE_WATCH_MS, e->ts, e->watch_ms);
-    }
-    if (in->config->sequence_last[e->action] > 0)
-        state_sequence_add(in->state, user, e->action, e->items[0].id, e->ts);
+    if (remember_feedback(in->remember, of, &skipped, err) != 0)
+        return -1;
+    in->counts.sequences_skipped += skipped;
+    return 0;
 }
 
 static int ingest_action(struct ingest *in, uint32_t part, const struct event *e, struct err *err)
@@ -199,16 +210,20 @@ static int ingest_action(struct ingest *in, uint32_t part, const struct event *e
     }
     uint16_t partition = (uint16_t)in->parts[part].partition;
     bool late = e->ts < in->watermark.value;
-    struct entity *user;
-    if (state_entity(in->state, ENTITY_USER, partition, e->user, e->user_text, &user, err) != 0 ||
+    struct groups_of of = {.event = e, .items = in->items, .partition = partition};
+    if (state_entity(in->state, ENTITY_USER, partition, e->user, e->user_text, &of.user, err) != 0 ||
         ingest_items(in, e, err) != 0)
         return -1;
+    if (in->use_profile && state_entity(in->state, ENTITY_USER, PROFILE_PARTITION, e->user, (struct str){0},
+                                        &of.profile, err) != 0)
+        return -1;
     if (e->action == ACTION_IMPRESSION) {
-        if (ingest_impression(in, partition, e, user, err) != 0)
+        if (ingest_impression(in, &of, err) != 0)
             return -1;
         in->counts.late_impressions += late ? e->n_items : 0;
     } else {
-        ingest_feedback(in, partition, e, user);
+        if (ingest_feedback(in, &of, err) != 0)
+            return -1;
         in->counts.late_feedback += late;
     }
     in->counts.events[e->action] += e->n_items;
@@ -246,6 +261,8 @@ void ingest_prefetch(const struct ingest *in, uint32_t part, const struct event 
 {
     if (e->kind != EVENT_ACTION)
         return;
+    if (e->event_id != 0)
+        state_seen_prefetch(in->state, e->event_id);
     state_prefetch(in->state, ENTITY_USER, (uint16_t)in->parts[part].partition, e->user);
     for (uint32_t i = 0; i < e->n_items; i++)
         state_prefetch(in->state, ENTITY_ITEM, 0, e->items[i].id);
@@ -345,6 +362,7 @@ int ingest_new(const struct config *config, struct features *features, struct st
     in->state = state;
     in->window = -1;
     in->use_profile = features_use_profile(features);
+    in->remember = remember_new(config, features_groups(features), state);
     in->parts = mem_array(INGEST_PARTS_MAX, sizeof *in->parts);
     watermark_init(&in->watermark, INGEST_PARTS_MAX, config->time.out_of_order_ms);
     in->watermark.n = 0; // grows with ingest_part
@@ -363,6 +381,7 @@ void ingest_free(struct ingest *in)
 {
     if (in == NULL)
         return;
+    remember_free(in->remember);
     watermark_done(&in->watermark);
     buf_done(&in->scratch);
     free(in->marks);

@@ -6,7 +6,9 @@
 #define FRESHET_DAEMON_INGEST_H
 
 #include "daemon/config.h"
+#include "daemon/delay.h"
 #include "daemon/features.h"
+#include "daemon/remember.h"
 #include "state/state.h"
 #include "stream/event.h"
 #include "stream/source.h"
@@ -39,7 +41,9 @@ struct ingest_counts {
     uint64_t users, items;       // profile upserts
     uint64_t duplicates;
     uint64_t late_impressions, late_feedback;
-    uint64_t profiles_stale; // older than what is kept
+    uint64_t profiles_stale;       // older than what is kept
+    uint64_t profile_conflicts[2]; // values of users, of items that are not of the declared type
+    uint64_t sequences_skipped;    // entries that lacked the attribute by which a sequence keeps them
     uint64_t dlq[EVENT_BAD_COUNT];
     uint64_t skipped; // messages that the broker had lost, passed over by --offset-gone
 };
@@ -57,6 +61,8 @@ struct ingest {
     int64_t window;  // number of the update window that is open, -1 before the first sample
     uint64_t marked; // samples below it belong to a mark
     bool use_profile;
+    struct remember *remember;
+    struct delay label_delay; // from impression to label, of the samples that left since the start
     struct buf scratch;
     struct entity *items[EVENT_ITEMS_MAX];
     uint32_t item_at[EVENT_ITEMS_MAX];
@@ -83,6 +89,8 @@ enum { INGEST_AHEAD = 8 };
 void ingest_prefetch(const struct ingest *in, uint32_t part, const struct event *e);
 // The end of time: everything leaves, the last window ends.
 void ingest_flush(struct ingest *in);
+// What is due at the watermark, and what left early since the last event that moved it, goes into the sample log.
+void ingest_advance(struct ingest *in);
 // The oldest waiting mark is trained (or skipped).
 void ingest_mark_done(struct ingest *in);
 // The record for state_commit.

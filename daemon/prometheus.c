@@ -26,6 +26,7 @@ struct exposition {
     struct ingest_counts counts;
     struct version version;
     struct daemon_figures *figures;
+    uint64_t samples_kept, samples_published, samples_unpublished;
     uint64_t outbox_waiting, commits, commit_failures, published, problem, ready, caught_up, frozen,
         resident_bytes;
     double began_s, publish_age_s, servable_s, watermark_s;
@@ -137,16 +138,41 @@ static void put_profiles(struct exposition *x)
     put_labelled(x, "of", "item", (double)x->counts.items);
 }
 
+static void put_conflicts(struct exposition *x)
+{
+    put_labelled(x, "of", "user", (double)x->counts.profile_conflicts[0]);
+    put_labelled(x, "of", "item", (double)x->counts.profile_conflicts[1]);
+}
+
 static void put_late(struct exposition *x)
 {
     put_labelled(x, "kind", "impression", (double)x->counts.late_impressions);
     put_labelled(x, "kind", "feedback", (double)x->counts.late_feedback);
 }
 
+static void put_after_window(struct exposition *x)
+{
+    for (uint32_t a = ACTION_IMPRESSION + 1; a < x->d->config->n_actions; a++)
+        put_labelled(x, "type", x->d->config->actions[a], (double)x->join.after_window[a]);
+}
+
 static void put_dlq(struct exposition *x)
 {
     for (int reason = 1; reason < EVENT_BAD_COUNT; reason++)
         put_labelled(x, "reason", event_bad_name((enum event_bad)reason), (double)x->counts.dlq[reason]);
+}
+
+static void put_samples_gone(struct exposition *x)
+{
+    put_labelled(x, "by", "age", (double)x->state.samples_gone_by_age);
+    put_labelled(x, "by", "size", (double)x->state.samples_gone_by_size);
+}
+
+static void put_samples_missed(struct exposition *x)
+{
+    uint64_t long_ones = x->d->samples != NULL ? samples_topic_oversize(x->d->samples) : 0;
+    put_labelled(x, "by", "size", (double)x->state.samples_gone_unpublished);
+    put_labelled(x, "by", "length", (double)long_ones);
 }
 
 static double metrics_member(const struct metrics_values *v, size_t at)
@@ -253,6 +279,20 @@ static void put_cached(struct exposition *x)
 {
     put_labelled(x, "of", "user", (double)x->state.users_cached);
     put_labelled(x, "of", "item", (double)x->state.items_cached);
+    put_labelled(x, "of", "group", (double)x->state.groups_cached);
+}
+
+static void put_expired(struct exposition *x)
+{
+    put_labelled(x, "of", "user", (double)x->state.users_expired);
+    put_labelled(x, "of", "item", (double)x->state.items_expired);
+    put_labelled(x, "of", "group", (double)x->state.groups_expired);
+}
+
+static void put_families(struct exposition *x)
+{
+    for (int i = 0; i < STATE_FAMILIES; i++)
+        put_labelled(x, "family", state_family_names[i], (double)x->state.family_bytes[i]);
 }
 
 static void put_requests(struct exposition *x)
@@ -262,6 +302,21 @@ static void put_requests(struct exposition *x)
         snprintf(code, sizeof code, "%dxx", c);
         put_labelled(x, "code", code, (double)x->figures->http_requests[c]);
     }
+}
+
+static void put_label_delay(struct exposition *x)
+{
+    const struct delay *delay = &x->d->engine->ingest->label_delay;
+    uint64_t sum = 0;
+    char bound[32];
+    for (int b = 0; b < DELAY_BUCKETS; b++) {
+        sum += delay->buckets[b];
+        snprintf(bound, sizeof bound, "%u", delay_bounds_s[b]);
+        put_sample(x, "_bucket", "le", bound, NULL, NULL, (double)sum);
+    }
+    put_sample(x, "_bucket", "le", "+Inf", NULL, NULL, (double)delay->count);
+    put_sample(x, "_sum", NULL, NULL, NULL, NULL, delay->sum_s);
+    put_sample(x, "_count", NULL, NULL, NULL, NULL, (double)delay->count);
 }
 
 static void put_update_latency(struct exposition *x)
@@ -303,6 +358,12 @@ static const struct metric metrics[] = {
     {"freshet_profiles_total", COUNTER, "Accepted profile upserts.", BY("of", put_profiles)},
     {"freshet_profiles_stale_total", COUNTER, "Upserts older than the profile that is kept.",
      AT_WHOLE(counts.profiles_stale)},
+    {"freshet_profile_type_conflicts_total", COUNTER,
+     "Values of profiles that are not of the type that the config declares; they read as missing.",
+     BY("of", put_conflicts)},
+    {"freshet_sequences_skipped_total", COUNTER,
+     "Entries left out of a sequence, since their item lacked the attribute by which it keeps them.",
+     AT_WHOLE(counts.sequences_skipped)},
     {"freshet_duplicates_total", COUNTER, "Messages dropped because their event_id was seen.",
      AT_WHOLE(counts.duplicates)},
     {"freshet_skipped_messages_total", COUNTER, "Lost by the broker and passed over by --offset-gone.",
@@ -317,18 +378,42 @@ static const struct metric metrics[] = {
     {"freshet_impressions_total", COUNTER, "Impressions that were to be joined.", AT_WHOLE(join.impressions)},
     {"freshet_feedback_joined_total", COUNTER, "Feedback that met an impression.", AT_WHOLE(join.joined)},
     {"freshet_feedback_orphans_total", COUNTER, "Feedback without an impression.", AT_WHOLE(join.orphans)},
+    {"freshet_feedback_after_window_total", COUNTER,
+     "Feedback whose impression is known, but that came after the window of its label.",
+     BY("type", put_after_window)},
     {"freshet_feedback_held", GAUGE, "Feedback that waits for the watermark.", AT_WHOLE(join.held)},
     {"freshet_impressions_pending", GAUGE, "Impressions that wait for feedback.", AT_WHOLE(join.pending)},
+    {"freshet_impressions_kept", GAUGE, "Impressions whose sample left and that labels may still correct.",
+     AT_WHOLE(join.kept)},
+    {"freshet_impressions_forgotten_early_total", COUNTER,
+     "Impressions that were kept for corrections and forgotten early, at join.max_pending.",
+     AT_WHOLE(join.forgotten_early)},
     {"freshet_impressions_left_early_total", COUNTER,
      "Impressions that left before their window ended, at "
      "join.max_pending.",
      AT_WHOLE(join.left_early)},
     {"freshet_late_labels_total", COUNTER, "Feedback after its sample had left.", AT_WHOLE(join.late_labels)},
+    {"freshet_label_delay_seconds", HISTOGRAM,
+     "From an impression to its label, in event time, of the samples that left since the start.",
+     BY("le", put_label_delay)},
     {"freshet_samples_total", COUNTER, "Samples emitted, corrected ones included.", AT_WHOLE(join.samples)},
     {"freshet_samples_corrected_total", COUNTER, "Samples that replace an earlier one.",
      AT_WHOLE(join.corrected)},
     {"freshet_negatives_dropped_total", COUNTER, "Samples dropped by join.keep_negatives.",
      AT_WHOLE(join.negatives_dropped)},
+    {"freshet_positives_thinned_total", COUNTER, "Samples dropped by join.thin_positives.",
+     AT_WHOLE(join.positives_thinned)},
+    {"freshet_samples_kept", GAUGE, "Samples in the log.", AT_WHOLE(samples_kept)},
+    {"freshet_samples_bytes", GAUGE, "Bytes of the log before compression, bounded by state.samples_bytes.",
+     AT_WHOLE(state.samples_log_bytes)},
+    {"freshet_samples_gone_total", COUNTER, "Samples that retention let go of.", BY("by", put_samples_gone)},
+    {"freshet_samples_published_total", COUNTER, "Samples delivered to the samples topic since the start.",
+     AT_WHOLE(samples_published)},
+    {"freshet_samples_unpublished", GAUGE, "Samples that the samples topic has not got yet.",
+     AT_WHOLE(samples_unpublished)},
+    {"freshet_samples_missed_total", COUNTER,
+     "Samples that the samples topic never gets: gone at state.samples_bytes, or too long for a message.",
+     BY("by", put_samples_missed)},
     {"freshet_joiner_bytes", GAUGE, "Memory of what waits to be joined.", AT_WHOLE(state.joiner_bytes)},
 
     {"freshet_training_examples_total", COUNTER, "Samples trained on.", AT_WHOLE(version.samples)},
@@ -374,13 +459,24 @@ static const struct metric metrics[] = {
     {"freshet_disk_written_bytes_total", COUNTER, "Bytes written by commits and compaction.",
      AT_WHOLE(state.disk_written_bytes)},
     {"freshet_disk_bytes", GAUGE, "Size of the store.", AT_WHOLE(state.disk_bytes)},
+    {"freshet_disk_family_bytes", GAUGE, "About what each kind of record takes of it.",
+     BY("family", put_families)},
     {"freshet_disk_files", GAUGE, "Files of the store.", AT_WHOLE(state.files)},
-    {"freshet_cache_entities", GAUGE, "Users and items in memory.", BY("of", put_cached)},
-    {"freshet_cache_bytes", GAUGE, "Memory of users and items.", AT_WHOLE(state.cache_bytes)},
-    {"freshet_cache_hits_total", COUNTER, "Users and items found in memory.", AT_WHOLE(state.cache_hits)},
-    {"freshet_cache_misses_total", COUNTER, "Users and items looked for in the store.",
+    {"freshet_expired_total", COUNTER,
+     "Users and items removed from the store since they were not seen for long enough, and their groups.",
+     BY("of", put_expired)},
+    {"freshet_gone_items", GAUGE, "Tombstones of items that are remembered for sequences.",
+     AT_WHOLE(state.gone)},
+    {"freshet_gone_forgotten_total", COUNTER, "Tombstones that had to make room for later ones.",
+     AT_WHOLE(state.gone_forgotten)},
+    {"freshet_cache_entities", GAUGE, "Users, items and groups (counters by bucket) in memory.",
+     BY("of", put_cached)},
+    {"freshet_cache_bytes", GAUGE, "Memory of users, items and groups.", AT_WHOLE(state.cache_bytes)},
+    {"freshet_cache_hits_total", COUNTER, "Users, items and groups found in memory.",
+     AT_WHOLE(state.cache_hits)},
+    {"freshet_cache_misses_total", COUNTER, "Users, items and groups looked for in the store.",
      AT_WHOLE(state.cache_misses)},
-    {"freshet_cache_evictions_total", COUNTER, "Users and items dropped from memory.",
+    {"freshet_cache_evictions_total", COUNTER, "Users, items and groups dropped from memory.",
      AT_WHOLE(state.evictions)},
     {"freshet_body_cache_bytes", GAUGE, "Memory of impressions' bodies.", AT_WHOLE(state.body_bytes)},
     {"freshet_block_cache_bytes", GAUGE, "Memory of the store's block cache.",
@@ -406,7 +502,7 @@ void prometheus_cache_fill(struct daemon *d, struct prometheus_cache *cache)
     cache->filled = true;
 }
 
-static uint64_t resident_bytes(void)
+uint64_t prometheus_resident_bytes(void)
 {
     unsigned long long pages = 0;
     FILE *f = fopen("/proc/self/statm", "r");
@@ -443,6 +539,11 @@ static void exposition_fill(struct exposition *x, struct daemon *d, struct buf *
     x->version = *updater_version(d->engine->updater);
     x->version.version = updater_served(d->engine->updater);
     x->outbox_waiting = state_outbox_end(d->engine->state) - state_outbox_begin(d->engine->state);
+    x->samples_kept = state_samples_end(d->engine->state) - state_samples_begin(d->engine->state);
+    if (d->samples != NULL) {
+        x->samples_published = samples_topic_published(d->samples);
+        x->samples_unpublished = state_samples_end(d->engine->state) - d->engine->samples_mark.through;
+    }
     x->commits = d->figures.commits;
     x->commit_failures = d->figures.commit_failures;
     x->published = d->figures.published;
@@ -450,7 +551,7 @@ static void exposition_fill(struct exposition *x, struct daemon *d, struct buf *
     x->ready = daemon_ready(d, &why);
     x->caught_up = d->caught_up;
     x->frozen = model_frozen(updater_model(d->engine->updater));
-    x->resident_bytes = resident_bytes();
+    x->resident_bytes = prometheus_resident_bytes();
     exposition_times(x);
 }
 

@@ -15,6 +15,8 @@ struct prometheus_cache {
     uint64_t updates; // as of so many
     struct metrics_values all[CONFIG_HEADS_MAX], after_bootstrap[CONFIG_HEADS_MAX];
 };
+// Resident memory of this process, 0 where the system does not tell.
+uint64_t prometheus_resident_bytes(void);
 void prometheus_cache_fill(struct daemon *d, struct prometheus_cache *cache);
 
 // The exposition (text format 0.0.4).

@@ -149,8 +149,9 @@ static int replay_events(struct replay *r, struct err *err)
 {
     while (!source_ended(r->source)) {
         const struct event *const *events;
+        uint64_t room = r->cli->config->state.commit_events - r->engine->dirty_events;
         uint32_t n;
-        if (source_poll(r->source, REPLAY_POLL, &events, &n, err) != 0)
+        if (source_poll(r->source, room < REPLAY_POLL ? (uint32_t)room : REPLAY_POLL, &events, &n, err) != 0)
             return -1;
         for (uint32_t i = 0; i < n; i++) {
             if (i + INGEST_AHEAD < n)

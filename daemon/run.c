@@ -2,6 +2,7 @@
 // See run.h. The functions stand in the order in which an event meets them.
 #include "daemon/run.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +17,11 @@
 #include "daemon/kafka.h"
 
 enum {
-    SLICE_EVENTS = 512,              // handed out at a time
+    SLICE_EVENTS = 128,              // handed out at a time
     SLICE_US = 4000,                 // a slice ends after so long
+    SAMPLES_SLICE_US = 2000,         // and one of sending samples
+    SAMPLES_SETTLE_MS = 1000,        // what is under way at the end is waited for so long
+    SLICE_TURN = 32,                 // after so many events HTTP is asked whether it has something
     COMMIT_BEHIND_MESSAGES = 100000, // a lag above it is catching up
     COMMIT_BEHIND_US = 5000000,      // catching up: a commit after so long at the latest
 };
@@ -31,6 +35,14 @@ void latency_put(struct latency *l, int64_t us)
     l->buckets[b]++;
     l->count++;
     l->sum_s += (double)us / 1e6;
+}
+
+double latency_quantile(const struct latency *l, double q)
+{
+    double bounds[DAEMON_LATENCY_BUCKETS];
+    for (uint32_t b = 0; b < DAEMON_LATENCY_BUCKETS; b++)
+        bounds[b] = 1e-4 * (double)(1U << b);
+    return histogram_quantile(bounds, l->buckets, DAEMON_LATENCY_BUCKETS, q);
 }
 
 static void daemon_fatal(struct daemon *d, const struct err *err)
@@ -88,6 +100,36 @@ static void daemon_outbox(struct daemon *d)
     }
 }
 
+// There may be samples to send, or deliveries to note.
+static void daemon_samples(struct daemon *d)
+{
+    if (d->samples != NULL)
+        ev_idle_start(d->loop, &d->more_samples);
+}
+
+// The progressive loss as it was after each update: it cannot be had from the windows later.
+static void daemon_totals(struct daemon_figures *f, struct daemon_update *u)
+{
+    for (uint32_t h = 0; h < u->result.n_heads; h++) {
+        const struct metrics_values *window = &u->result.window[h];
+        f->total_n[h] += window->n;
+        f->total_logloss[h] += window->n > 0 ? window->logloss * (double)window->n : 0;
+        u->total_n[h] = f->total_n[h];
+        u->total_logloss[h] = f->total_n[h] > 0 ? f->total_logloss[h] / (double)f->total_n[h] : (double)NAN;
+    }
+}
+
+static void daemon_totals_begin(struct daemon *d)
+{
+    for (uint32_t h = 0; h < d->config->model.n_heads; h++) {
+        struct metrics_values all;
+        struct metrics_values after;
+        updater_metrics(d->engine->updater, h, &all, &after);
+        d->figures.total_n[h] = all.n;
+        d->figures.total_logloss[h] = all.n > 0 ? all.logloss * (double)all.n : 0;
+    }
+}
+
 static void daemon_applied(struct daemon *d)
 {
     d->apply_at = 0;
@@ -98,6 +140,7 @@ static void daemon_applied(struct daemon *d)
                                 .wall_ms = now,
                                 .duration_us = clock_mono_us(&d->clock) - d->update_began_us,
                                 .servable_ms = now - d->waiting.boundary_ms};
+    daemon_totals(&d->figures, u);
     latency_put(&d->figures.update, u->duration_us);
     const struct metrics_values *m = &u->result.window[0];
     if (u->result.brake != BRAKE_NONE)
@@ -156,6 +199,7 @@ static void on_commit(struct ev_loop *loop, ev_io *w, int events)
         state_commit_durable(d->engine->state) >= d->apply_at)
         daemon_applied(d);
     daemon_outbox(d);
+    daemon_samples(d);
     if (d->source != NULL)
         daemon_commit_hint(d);
     if (d->want_commit)
@@ -175,7 +219,7 @@ static void on_commit_timer(struct ev_loop *loop, ev_timer *w, int events)
     int64_t lag = daemon_lag(d); // -1: not told yet
     bool behind = d->source != NULL && since < COMMIT_BEHIND_US &&
                   (lag < 0 ? !source_caught_up(d->source) : lag > COMMIT_BEHIND_MESSAGES);
-    if (d->want_commit || (d->engine->dirty_events > 0 && !behind))
+    if (d->want_commit || ((d->engine->dirty_events > 0 || d->engine->samples_mark.dirty) && !behind))
         daemon_commit(d);
 }
 
@@ -246,10 +290,14 @@ static bool daemon_slice(struct daemon *d)
             return false;
         }
         for (uint32_t i = 0; i < n; i++) {
+            if (i % SLICE_TURN == 0)
+                http_turn(d->http);
             if (i + INGEST_AHEAD < n) {
                 const struct event *ahead = events[i + INGEST_AHEAD];
                 ingest_prefetch(d->engine->ingest, d->part_of[ahead->part], ahead);
             }
+            if (d->n_taps > 0)
+                http_tap_event(d->http, &d->engine->ingest->parts[d->part_of[events[i]->part]], events[i]);
             if (ingest_event(d->engine->ingest, d->part_of[events[i]->part], events[i], &err) != 0) {
                 daemon_fatal(d, &err);
                 return false;
@@ -269,10 +317,19 @@ static bool daemon_slice(struct daemon *d)
     return false;
 }
 
+// A slice, and what taps have gathered. Returns whether there may be more.
+static bool daemon_work(struct daemon *d)
+{
+    bool more = daemon_slice(d);
+    if (d->n_taps > 0)
+        more |= http_tap_turn(d->http);
+    return more;
+}
+
 static void on_more(struct ev_loop *loop, ev_idle *w, int events)
 {
     (void)events;
-    if (!daemon_slice(w->data))
+    if (!daemon_work(w->data))
         ev_idle_stop(loop, w);
 }
 
@@ -280,7 +337,7 @@ static void on_source(struct ev_loop *loop, ev_io *w, int events)
 {
     (void)events;
     struct daemon *d = w->data;
-    if (daemon_slice(d))
+    if (daemon_work(d))
         ev_idle_start(loop, &d->more);
 }
 
@@ -289,6 +346,34 @@ static void on_sink(struct ev_loop *loop, ev_io *w, int events)
     (void)loop;
     (void)events;
     daemon_outbox(w->data);
+}
+
+// Returns whether there is more to send now.
+static bool daemon_samples_slice(struct daemon *d)
+{
+    struct err err = {0};
+    bool more = false;
+    uint64_t before = samples_topic_published(d->samples);
+    if (samples_topic_step(d->samples, clock_mono_us(&d->clock) + SAMPLES_SLICE_US, &more, &err) != 0)
+        daemon_fatal(d, &err);
+    d->progress += samples_topic_published(d->samples) - before;
+    return more;
+}
+
+static void on_more_samples(struct ev_loop *loop, ev_idle *w, int events)
+{
+    (void)events;
+    if (!daemon_samples_slice(w->data))
+        ev_idle_stop(loop, w);
+}
+
+// Its fd stays readable until the step has looked: an idle watcher would never get its turn.
+static void on_samples(struct ev_loop *loop, ev_io *w, int events)
+{
+    (void)events;
+    struct daemon *d = w->data;
+    if (daemon_samples_slice(d))
+        ev_idle_start(loop, &d->more_samples);
 }
 
 // ---- once a second ----------------------------------------------------------------------------------------
@@ -356,6 +441,8 @@ static void daemon_trouble(const struct daemon *d, struct err *ret_err)
         source_error(d->source, ret_err);
     if (ret_err->code == ERR_NONE && d->sink != NULL)
         sink_error(d->sink, ret_err);
+    if (ret_err->code == ERR_NONE && d->samples != NULL)
+        sink_error(samples_topic_sink(d->samples), ret_err);
 }
 
 static void on_housekeeping(struct ev_loop *loop, ev_timer *w, int events)
@@ -370,6 +457,7 @@ static void on_housekeeping(struct ev_loop *loop, ev_timer *w, int events)
     if (!d->disk_full)
         daemon_problem(d, &err);
     daemon_outbox(d);
+    daemon_samples(d);
     daemon_trainer(d);
     ev_idle_start(d->loop, &d->more);
     sd_notifyf(0, "STATUS=%llu messages, lag %lld, version %llu%s%s",
@@ -502,6 +590,8 @@ static void daemon_watch(struct daemon *d)
     d->trained.data = d;
     ev_async_start(d->loop, &d->trained);
     ev_idle_init(&d->more, on_more);
+    ev_set_priority(&d->more,
+                    EV_MAXPRI); // idle of its own priority: requests alone do not keep it from its turn
     d->more.data = d;
     ev_io_init(&d->commit_io, on_commit, state_commit_fd(d->engine->state), EV_READ);
     d->commit_io.data = d;
@@ -511,6 +601,13 @@ static void daemon_watch(struct daemon *d)
         d->sink_io.data = d;
         ev_io_start(d->loop, &d->sink_io);
     }
+    if (d->samples != NULL) {
+        ev_idle_init(&d->more_samples, on_more_samples);
+        ev_io_init(&d->samples_io, on_samples, sink_fd(samples_topic_sink(d->samples)), EV_READ);
+        d->more_samples.data = d->samples_io.data = d;
+        ev_io_start(d->loop, &d->samples_io);
+        ev_idle_start(d->loop, &d->more_samples);
+    }
     daemon_timer(d, &d->commit_timer, (double)d->config->state.commit_every_ms / 1000, on_commit_timer);
     daemon_timer(d, &d->housekeeping, HOUSEKEEPING_S, on_housekeeping);
     uint64_t watchdog_us = 0;
@@ -518,10 +615,32 @@ static void daemon_watch(struct daemon *d)
         daemon_timer(d, &d->watchdog, (double)watchdog_us / 3e6, on_watchdog);
 }
 
+// A producer of its own: the sink's numbers are those of samples, and one topic does not hold up the other.
+static int daemon_open_samples(struct daemon *d, struct err *err)
+{
+    struct sink *sink;
+    if (!d->engine->samples_mark.active)
+        return 0;
+    if (sink_kafka_new(d->config->producer.list, &sink, err) != 0)
+        return -1;
+    d->samples = samples_topic_new(d->engine, sink);
+    return 0;
+}
+
+// In the middle of what takes the main thread long: requests do not wait for the end of it.
+static void daemon_turn(void *context)
+{
+    struct daemon *d = context;
+    if (d->http != NULL)
+        http_turn(d->http);
+}
+
 static int daemon_open(struct daemon *d, struct err *err)
 {
     struct engine_options options = {.dir = cli_value(d->cli, "state"),
-                                     .publish = d->config->publish.enabled};
+                                     .publish = d->config->publish.enabled,
+                                     .turn = daemon_turn,
+                                     .turn_context = d};
     d->loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOSIGMASK);
     if (d->loop == NULL)
         return err_set(err, ERR_IO, "libev has no backend here");
@@ -533,7 +652,8 @@ static int daemon_open(struct daemon *d, struct err *err)
         return -1;
     if (engine_open(d->config, &options, &d->engine, err) != 0)
         return -1;
-    if (sink_kafka_new(d->config->producer.list, &d->sink, err) != 0)
+    daemon_totals_begin(d);
+    if (sink_kafka_new(d->config->producer.list, &d->sink, err) != 0 || daemon_open_samples(d, err) != 0)
         return -1;
     if (trainer_new(d->engine, daemon_wake, d, &d->trainer, err) != 0)
         return -1;
@@ -546,6 +666,8 @@ static void daemon_finish(struct daemon *d)
     struct err err = {0};
     trainer_free(d->trainer); // an update under way is abandoned: it is repeated from the log
     d->trainer = NULL;
+    if (d->samples != NULL && d->exit_code == EXIT_DONE)
+        samples_topic_settle(d->samples, SAMPLES_SETTLE_MS);
     if (d->exit_code == EXIT_DONE && !d->disk_full &&
         (state_commit_wait(d->engine->state, &err) != 0 || engine_outbox(d->engine, d->sink, &err) != 0 ||
          engine_commit_wait(d->engine, &err) != 0)) {
@@ -562,6 +684,7 @@ static void daemon_close(struct daemon *d)
     http_free(d->http);
     trainer_free(d->trainer);
     source_free(d->source);
+    samples_topic_free(d->samples);
     sink_free(d->sink);
     engine_close(d->engine);
     if (d->loop != NULL)
@@ -596,6 +719,9 @@ int run_command(struct cli *cli)
     const char *gone = cli_value(cli, "offset-gone");
     if (gone != NULL && strcmp(gone, "earliest") != 0 && strcmp(gone, "latest") != 0)
         return cli_usage(cli, "--offset-gone %s: earliest or latest is expected", gone);
+    struct err err = {0};
+    if (config_check_profiles(cli->config, &err) != 0)
+        return cli_fail(cli, &err);
     struct daemon *d = mem_zalloc(sizeof *d);
     d->cli = cli;
     d->config = cli->config;

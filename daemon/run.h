@@ -21,6 +21,7 @@
 
 struct http;
 struct kafka_asker;
+struct samples_topic;
 
 enum {
     DAEMON_UPDATES_SHOWN = 128, // newest updates kept for the status
@@ -34,11 +35,14 @@ struct latency {
     double sum_s;
 };
 void latency_put(struct latency *l, int64_t us);
+double latency_quantile(const struct latency *l, double q); // seconds; NaN of an empty one
 
 struct daemon_update {
     struct update_result result;
-    int64_t wall_ms;     // when it was applied
-    int64_t duration_us; // from begin to applied
+    int64_t wall_ms;                    // when it was applied
+    int64_t duration_us;                // from begin to applied
+    uint64_t total_n[CONFIG_HEADS_MAX]; // samples so far, this update's too, and their mean logloss
+    double total_logloss[CONFIG_HEADS_MAX];
     int64_t servable_ms; // wall clock minus the boundary: how old the newest sample was
 };
 
@@ -47,6 +51,8 @@ struct daemon_figures {
     struct latency commit, update, request;
     struct daemon_update updates[DAEMON_UPDATES_SHOWN]; // ring, newest at (n_updates - 1) % SHOWN
     uint64_t n_updates;
+    uint64_t total_n[CONFIG_HEADS_MAX]; // of all updates so far: samples and the sum of their logloss
+    double total_logloss[CONFIG_HEADS_MAX];
     uint64_t http_requests[6]; // by status / 100
     uint64_t published;
     int64_t publish_ms; // wall clock of the last delivery
@@ -60,12 +66,14 @@ struct daemon {
     struct source *source; // NULL until the broker told the partitions
     uint32_t part_of[INGEST_PARTS_MAX];
     struct sink *sink;
+    struct samples_topic *samples; // NULL: no samples topic
     struct trainer *trainer;
     struct kafka_asker *asker; // until the broker told
     struct http *http;
+    uint32_t n_taps; // of http
     struct ev_loop *loop;
-    ev_io source_io, sink_io, commit_io;
-    ev_idle more;
+    ev_io source_io, sink_io, samples_io, commit_io;
+    ev_idle more, more_samples;
     ev_timer commit_timer, housekeeping, watchdog;
     ev_signal sigterm, sigint, sighup;
     ev_async trained, asked;

@@ -10,8 +10,6 @@
 #include "base/str.h"
 #include "stream/event.h"
 
-enum { SCORE_CONTEXT_MAX = 256 };
-
 struct score_body {
     struct str user;
     struct str *items;

@@ -133,6 +133,9 @@ static bool simulation_options(struct simulation *s, struct simulator_options *o
         !simulation_number(s->cli, "slate", SIMULATOR_SLATE, 1, SIMULATOR_SLATE, &slate) ||
         !simulation_number(s->cli, "rate", SIMULATOR_RATE, 1e-3, 1e7, &o->rate) ||
         !simulation_number(s->cli, "drift", SIMULATOR_DRIFT, 0, 1000, &o->drift) ||
+        !simulation_number(s->cli, "delay", SIMULATOR_DELAY_S, 1e-3, 1e7, &o->delay_s) ||
+        !simulation_number(s->cli, "slow", 0, 0, 1, &o->slow) ||
+        !simulation_number(s->cli, "slow-delay", 3600, 1e-3, 1e7, &o->slow_s) ||
         !simulation_number(s->cli, "speed", 0, 1e-3, 1e9, &s->speed))
         return false;
     s->wanted = (uint64_t)events;

@@ -151,7 +151,10 @@ static void sim_feedback(struct simulator *s, uint32_t user, uint64_t item, cons
 // What a click brings along.
 static void sim_click(struct simulator *s, uint32_t user, uint64_t item, int64_t now_ms)
 {
-    int64_t click = now_ms + 300 + (int64_t)sim_exponential(s, 8000);
+    double delay_s = s->options.delay_s > 0 ? s->options.delay_s : SIMULATOR_DELAY_S;
+    if (s->options.slow > 0 && rng_uniform(&s->rng) < s->options.slow)
+        delay_s = s->options.slow_s;
+    int64_t click = now_ms + 300 + (int64_t)sim_exponential(s, 1000 * delay_s);
     sim_feedback(s, user, item, "click", click, 0);
     uint64_t watched = 1000 + (uint64_t)sim_exponential(s, 30000);
     sim_feedback(s, user, item, "watch", click + (int64_t)watched, watched);

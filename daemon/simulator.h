@@ -5,7 +5,8 @@
 //     logit p = bias + a_u + q_i(t) + s cos(theta_u - theta_i(t)),   q_i(t) = q_i + A sin(omega_i t + phi_i)
 //
 // so that the best possible AUC is known: that of p itself. `drift` is how many radians the tastes and
-// qualities of items turn in an hour, on average. From the seed alone; event times only go up.
+// qualities of items turn in an hour, on average. A click comes 300 ms and an exponential time after its impression,
+// of mean `delay_s`, or `slow_s` for the share `slow`. From the seed alone; event times only go up.
 #ifndef FRESHET_DAEMON_SIMULATOR_H
 #define FRESHET_DAEMON_SIMULATOR_H
 
@@ -19,6 +20,8 @@ enum { SIMULATOR_USERS = 1000, SIMULATOR_ITEMS = 300, SIMULATOR_RATE = 50 }; // 
 #define SIMULATOR_DRIFT 0.5                                                  // default drift
 #define SIMULATOR_LIFE_H 24.0                                                // default mean life of an item
 
+#define SIMULATOR_DELAY_S 8.0 // default delay of a click
+
 enum { SIMULATOR_SLATE = 4 }; // items of one request
 
 struct simulator_options {
@@ -29,6 +32,9 @@ struct simulator_options {
     double rate;    // impressions a second of event time
     double drift;   // radians an hour
     double life_h;  // mean life of an item, hours
+    double delay_s; // mean time from an impression to its click; 0: SIMULATOR_DELAY_S
+    double slow;    // share of the clicks that come much later,
+    double slow_s;  // after so long on average
 };
 
 // The truth of one impression.

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/step.h"
 #include "daemon/update_impl.h"
 #include "models/gemm.h"
 
@@ -52,18 +53,27 @@ static int updater_model_new(const struct config *config, const struct features_
     return 0;
 }
 
+int updater_net_new(const struct config *config, struct features_net *ret_features, struct net **ret_net,
+                    struct err *err)
+{
+    uint32_t block = 0;
+    features_net_new(config, ret_features);
+    if (net_new(&ret_features->spec, ret_net, &block, err) == 0)
+        return 0;
+    updater_net_error(config, ret_features, block, err);
+    features_net_done(ret_features);
+    return -1;
+}
+
 int updater_check(const struct config *config, struct err *err)
 {
-    struct features_net net;
-    struct net *compiled = NULL;
-    uint32_t block = 0;
-    features_net_new(config, &net);
-    int result = net_new(&net.spec, &compiled, &block, err);
-    if (result != 0)
-        updater_net_error(config, &net, block, err);
-    net_free(compiled);
-    features_net_done(&net);
-    return result;
+    struct features_net features;
+    struct net *net;
+    if (updater_net_new(config, &features, &net, err) != 0)
+        return -1;
+    net_free(net);
+    features_net_done(&features);
+    return 0;
 }
 
 // Every product of the plan beside its naive twin: a daemon that would train on wrong numbers does not start.
@@ -115,6 +125,7 @@ void updater_free(struct updater *u)
     if (u == NULL)
         return;
     model_update_free(u->update);
+    features_quantiles_free(u->quantiles);
     model_free(u->model);
     columns_free(u->columns);
     for (uint32_t h = 0; h < CONFIG_HEADS_MAX; h++) {
@@ -162,11 +173,13 @@ void updater_partitions(struct updater *u, uint16_t partitions)
 void update_begin(struct updater *u, const struct ingest_mark *mark)
 {
     assert(u->update == NULL);
+    step_reached("update.begin");
     u->mark = *mark;
     // Switched off, the samples are not even predicted.
     u->fed = u->config->update.enabled ? u->version.trained_through : mark->through;
     u->was_frozen = model_frozen(u->model);
     u->update = model_update_new(u->model);
+    u->quantiles = features_quantiles_new(u->features);
     u->n_digests = 0;
     u->training = u->config->update.enabled && !(u->config->update.stop_after_bootstrap && u->was_frozen);
 }
@@ -182,10 +195,32 @@ uint32_t update_chunk(const struct updater *u)
     return u->config->update.batch * CHUNK_BATCHES;
 }
 
+// What a sample says to each head (docs/LABELS.md). Weight 0: nothing, since its negative is not among those kept, or
+// the sample that it corrects has said it. Below 0: it takes back a negative. A thinned positive stands for those
+// that were left out.
+static void sample_targets(const struct config *config, const struct sample *s, float *ret_labels,
+                           float *ret_weights)
+{
+    const float weight = s->labels != 0 && s->keep_rate > 0 ? 1 / s->keep_rate : 1;
+    for (uint32_t h = 0; h < config->model.n_heads; h++) {
+        const struct config_head *head = &config->model.heads[h];
+        bool positive = (s->labels >> head->label) & 1;
+        bool told = (s->told >> head->label) & 1;
+        bool masked = (s->masked >> head->label) & 1;
+        ret_labels[h] = positive ? 1 : 0;
+        ret_weights[h] = weight;
+        if (s->corrected ? told || !positive : masked && !positive)
+            ret_weights[h] = 0;
+        else if (s->corrected && !masked && head->corrected == CONFIG_CORRECTED_REPLACES)
+            ret_weights[h] = -weight;
+    }
+}
+
 int update_feed(struct updater *u, const struct sample_chunk *chunk, struct err *err)
 {
     struct feature_row row;
     float labels[CONFIG_HEADS_MAX];
+    float weights[CONFIG_HEADS_MAX];
     columns_clear(u->columns);
     for (uint32_t i = 0; i < chunk->n; i++) {
         const struct sample *s = &chunk->samples[i];
@@ -193,12 +228,13 @@ int update_feed(struct updater *u, const struct sample_chunk *chunk, struct err 
                             s->impression_ts, &row) != 0)
             return err_set(err, ERR_CORRUPT, "sample %llu does not fit the features of the config",
                            (unsigned long long)s->seq);
-        for (uint32_t h = 0; h < u->config->model.n_heads; h++)
-            labels[h] = (s->labels >> u->config->model.heads[h].label) & 1 ? 1.0F : 0.0F;
-        columns_put(u->columns, &row, s->impression_ts, labels);
+        sample_targets(u->config, s, labels, weights);
+        features_quantiles_put(u->quantiles, &row);
+        columns_put(u->columns, &row, s->impression_ts, labels, weights);
     }
     u->fed += chunk->n;
     model_update_feed(u->update, columns_samples(u->columns));
+    step_reached("update.fed");
     return 0;
 }
 
@@ -274,8 +310,26 @@ static void update_take_metrics(struct updater *u)
     }
 }
 
+static void update_quantiles_done(struct updater *u)
+{
+    features_quantiles_free(u->quantiles);
+    u->quantiles = NULL;
+}
+
+static void update_quantiles_store(struct updater *u)
+{
+    struct buf blob = {0};
+    if (u->quantiles == NULL)
+        return;
+    features_quantiles_learn(u->features, u->quantiles);
+    features_quantiles_save(u->features, u->quantiles, &blob);
+    state_blob_put(u->state, "quantiles", (struct str){(const char *)blob.data, (uint32_t)blob.len});
+    buf_done(&blob);
+}
+
 void update_record(struct updater *u, struct update_result *ret_result)
 {
+    step_reached("update.record");
     update_result_fill(u, ret_result);
     ret_result->brake = update_brakes(u, &ret_result->brake_value);
     update_take_metrics(u);
@@ -287,20 +341,28 @@ void update_record(struct updater *u, struct update_result *ret_result)
         u->version.stopped += ret_result->brake != BRAKE_NONE;
         model_update_free(u->update);
         u->update = NULL;
+        update_quantiles_done(u);
     } else {
         u->dense_dirty |= u->report.dense_trained || u->version.version == 0;
+        update_quantiles_store(u);
         updater_store_update(u, ret_result);
     }
     ret_result->version = u->version.version;
+    step_reached("update.recorded");
 }
 
 void update_apply(struct updater *u)
 {
     if (u->update == NULL)
         return;
+    step_reached("update.apply");
     model_apply(u->model, u->update);
+    features_quantiles_apply(u->features, u->quantiles);
+    update_quantiles_done(u);
     u->served = u->version.version;
     u->update = NULL;
+    u->recorded = false;
+    step_reached("update.applied");
 }
 
 int update_run(struct updater *u, const struct ingest_mark *mark, struct update_result *ret_result,

@@ -57,6 +57,9 @@ int updater_new(const struct config *config, struct features *features, struct s
                 struct updater **ret_updater, struct err *err);
 void updater_free(struct updater *u);
 
+// The config's net, compiled; both are the caller's. ERR_CONFIG as above.
+int updater_net_new(const struct config *config, struct features_net *ret_features, struct net **ret_net,
+                    struct err *err);
 // Checks that the config's net compiles; ERR_CONFIG as above.
 int updater_check(const struct config *config, struct err *err);
 

@@ -26,10 +26,12 @@ struct updater {
 
     // The update under way.
     struct model_update *update;
+    bool recorded; // it is in the state, and waits for its commit
     struct ingest_mark mark;
     uint64_t fed; // samples below it are in the update
     bool was_frozen;
-    bool training; // false: the samples are only predicted
+    bool training;               // false: the samples are only predicted
+    struct quantiles *quantiles; // that it learns; NULL: all are known
     struct model_report report;
     struct digest digests[STATE_TABLES_MAX]; // of the tables as the version before left them
     uint32_t n_digests;

@@ -195,6 +195,11 @@ static int updater_load_stored(struct updater *u, struct buf *blob, struct err *
         return -1;
     if (updater_load_rows(u, err) != 0)
         return -1;
+    buf_clear(blob);
+    if (state_blob_get(u->state, "quantiles", blob, &found, err) != 0 ||
+        (found && features_quantiles_load(
+                      u->features, (struct str){(const char *)blob->data, (uint32_t)blob->len}, err) != 0))
+        return -1;
     struct digest dense = model_dense_digest(u->model);
     if (!digest_equal(dense, u->version.dense))
         return err_set(err, ERR_DIGEST,
@@ -241,6 +246,7 @@ static void row_store(void *context, uint32_t table, uint64_t id, const struct t
 void updater_store_update(struct updater *u, struct update_result *result)
 {
     struct row_store store = {.u = u, .result = result};
+    u->recorded = true;
     model_update_each(u->update, row_store, &store);
     buf_done(&store.record);
     uint64_t previous = u->version.version;
@@ -258,8 +264,9 @@ void updater_commit(struct updater *u)
 {
     struct buf blob = {0};
     if (u->dense_dirty) {
-        // While an update waits for its commit, the dense layers to be stored are the update's.
-        if (u->update != NULL)
+        // While an update waits for its commit, the dense layers to be stored are the update's. One that is still
+        // trained is no version yet: a new store's first commit holds the layers that version 0 begins with.
+        if (u->recorded)
             model_update_dense(u->update, &blob);
         else
             model_dense_save(u->model, &blob);

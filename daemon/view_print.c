@@ -182,8 +182,7 @@ static uint32_t score_heads(json_t *row, const char **ret_heads)
     uint32_t n = 0;
     const char *name;
     json_t *v;
-    json_object_foreach(row, name, v) if (strcmp(name, "item_id") != 0 && n < PRINT_COLUMNS_MAX)
-        ret_heads[n++] = name;
+    json_object_foreach(row, name, v) if (json_is_number(v) && n < PRINT_COLUMNS_MAX) ret_heads[n++] = name;
     return n;
 }
 
@@ -220,9 +219,44 @@ static int print_scores(json_t *root, FILE *to)
     return 0;
 }
 
+// ---- features and where they come from --------------------------------------------------------------------
+
+static void print_explained(json_t *feature, int width, FILE *to)
+{
+    const json_t *from = json_object_get(feature, "from"), *by = json_object_get(feature, "by");
+    fprintf(to, "\n%-*s  ", width, json_string_value(json_object_get(feature, "name")));
+    print_value(json_object_get(feature, "value"), to);
+    fputc('\n', to);
+    for (size_t i = 0; i < json_array_size(from); i++)
+        fprintf(to, "  %s\n", json_string_value(json_object_get(json_array_get(from, i), "text")));
+    for (size_t i = 0; i < json_array_size(by); i++)
+        fprintf(to, "  -> %s\n", json_string_value(json_array_get(by, i)));
+}
+
+static int print_explain(json_t *root, FILE *to)
+{
+    char at[PRINT_TIME];
+    int width = 0;
+    const json_t *features = json_object_get(root, "features");
+    const char *user = json_string_value(json_object_get(root, "user_id"));
+    const char *item = json_string_value(json_object_get(root, "item_id"));
+    if (user == NULL || item == NULL || !json_is_array(features))
+        return -1;
+    for (size_t i = 0; i < json_array_size(features); i++) {
+        int n = (int)json_string_length(json_object_get(json_array_get(features, i), "name"));
+        width = n > width ? n : width;
+    }
+    fprintf(to, "user %s, item %s\n  as of       %s\n", user, item,
+            time_text(json_object_get(root, "at"), at));
+    for (size_t i = 0; i < json_array_size(features); i++)
+        print_explained(json_array_get(features, i), width, to);
+    return 0;
+}
+
 int view_print(enum view_kind kind, struct str document, FILE *to, struct err *err)
 {
-    static int (*const print[])(json_t *, FILE *) = {print_entity, print_embedding, print_scores};
+    static int (*const print[])(json_t *, FILE *) = {print_entity, print_embedding, print_scores,
+                                                     print_explain};
     json_t *root = json_loadb(document.s != NULL ? document.s : "", document.len, JSON_ALLOW_NUL, NULL);
     int result = root != NULL ? print[kind](root, to) : -1;
     json_decref(root);

@@ -9,7 +9,7 @@
 #include "base/err.h"
 #include "base/str.h"
 
-enum view_kind { VIEW_ENTITY, VIEW_EMBEDDING, VIEW_SCORES };
+enum view_kind { VIEW_ENTITY, VIEW_EMBEDDING, VIEW_SCORES, VIEW_EXPLAIN };
 
 // ERR_CORRUPT: not such a document.
 int view_print(enum view_kind kind, struct str document, FILE *to, struct err *err);

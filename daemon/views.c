@@ -6,41 +6,37 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "daemon/view_rows.h"
 #include "stream/timestamp.h"
 
-static int64_t view_at(const struct engine *e, int64_t at)
+static const double VIEW_TIME_END = 4102444800000; // 2100, in ms
+
+int64_t view_at(const struct engine *e, int64_t at)
 {
     if (at != VIEW_NOW)
         return at;
     return e->ingest->watermark.largest == WATERMARK_NONE ? 0 : e->ingest->watermark.largest;
 }
 
-static const char *view_measure_name(const struct engine *e, uint32_t measure)
+void view_watermark(const struct engine *e, struct json *j)
 {
-    return measure == MEASURE_WATCH_MS ? "watch_ms" : e->config->actions[measure];
+    int64_t watermark = e->ingest->watermark.value;
+    if (watermark == WATERMARK_NONE || watermark == WATERMARK_END)
+        json_string(j, watermark == WATERMARK_NONE ? NULL : "end");
+    else
+        json_int(j, watermark);
 }
 
 void view_counters(struct engine *e, struct entity *entity, int64_t at, struct json *j)
 {
     json_object(j);
     for (uint32_t m = 0; m < MEASURE_MAX; m++) {
-        if (m >= e->config->n_actions && m != MEASURE_WATCH_MS)
+        struct view_windows w;
+        const char *name = view_measure_name(e, m);
+        if (name == NULL || !view_windows_read(e, entity, (uint8_t)m, at, &w))
             continue;
-        uint64_t values[STATE_WINDOWS_MAX];
-        bool any = false;
-        for (uint32_t w = 0; w < e->config->n_windows; w++) {
-            values[w] = state_window(e->state, entity, (uint8_t)m, w, at);
-            any |= values[w] > 0;
-        }
-        if (!any)
-            continue;
-        json_key(j, view_measure_name(e, m));
-        json_object(j);
-        for (uint32_t w = 0; w < e->config->n_windows; w++) {
-            json_key(j, e->config->windows[w].name);
-            json_uint(j, values[w]);
-        }
-        json_end(j);
+        json_key(j, name);
+        view_windows_json(e, &w, j);
     }
     json_end(j);
 }
@@ -49,28 +45,7 @@ static void view_profile(struct entity *entity, struct json *j)
 {
     struct str record = entity == NULL ? (struct str){0} : state_profile(entity, NULL);
     json_key(j, "profile");
-    features_profile_json(record, j);
-}
-
-static void view_sequence(struct engine *e, struct entity *user, uint8_t action, struct json *j)
-{
-    uint32_t last = e->config->sequence_last[action];
-    struct sequence_entry *entries = mem_array(last, sizeof *entries);
-    uint32_t n = state_sequence(e->state, user, action, last, entries);
-    if (n > 0) {
-        json_key(j, e->config->actions[action]);
-        json_array(j);
-        for (uint32_t i = 0; i < n; i++) {
-            json_object(j);
-            json_key(j, "item_id");
-            json_str(j, features_text(e->state, entries[i].item, 0));
-            json_key(j, "ts");
-            json_int(j, entries[i].ts);
-            json_end(j);
-        }
-        json_end(j);
-    }
-    free(entries);
+    profile_json(record, j);
 }
 
 static void view_pending(struct engine *e, uint64_t user, struct json *j)
@@ -130,10 +105,12 @@ int view_user(struct engine *e, struct str id, int64_t at, struct json *j, struc
     view_counters(e, known, at, j);
     json_key(j, "sequences");
     json_object(j);
-    for (uint32_t a = 0; user != NULL && a < e->config->n_actions; a++)
-        if (e->config->sequence_last[a] > 0)
-            view_sequence(e, user, (uint8_t)a, j);
+    for (uint32_t i = 0; user != NULL && i < e->config->n_sequences; i++)
+        if (e->config->sequences[i].grouping == CONFIG_NONE)
+            view_sequence_json(e, user, i, e->config->sequences[i].name, j);
     json_end(j);
+    if (user != NULL && view_groups_json(e, GROUP_OF_USER, entity_partition(user), hash, at, j, err) != 0)
+        return -1;
     view_pending(e, hash, j);
     json_end(j);
     return 0;
@@ -152,6 +129,8 @@ int view_item(struct engine *e, struct str id, int64_t at, struct json *j, struc
     view_profile(item, j);
     json_key(j, "counters");
     view_counters(e, item, at, j);
+    if (view_groups_json(e, GROUP_OF_ITEM, 0, entity_id(item), at, j, err) != 0)
+        return -1;
     json_end(j);
     return 0;
 }
@@ -258,8 +237,10 @@ static int scoring_read(struct engine *e, const struct view_request *r, struct s
                      err) != 0)
         return -1;
     of.items = s->entities;
-    features_read(e->features, e->state, &s->event, &of, UINT32_MAX, &s->body, s->item_at);
-    return 0;
+    if (features_read(e->features, e->state, &s->event, &of, UINT32_MAX, &s->body, s->item_at) == 0)
+        return 0;
+    features_error(e->features, err);
+    return -1;
 }
 
 static int scoring_predict(struct engine *e, struct scoring *s, struct err *err)
@@ -272,12 +253,42 @@ static int scoring_predict(struct engine *e, struct scoring *s, struct err *err)
     for (uint32_t i = 0; i < s->event.n_items; i++) {
         if (features_decode(e->features, segment, 0, s->item_at[i], s->event.ts, &row) != 0)
             return err_set(err, ERR_INVALID, "the request's features do not decode");
-        columns_put(e->columns, &row, s->event.ts, NULL);
+        columns_put(e->columns, &row, s->event.ts, NULL, NULL);
     }
     for (uint32_t h = 0; h < e->config->model.n_heads; h++)
         s->p[h] = mem_array(s->event.n_items, sizeof *s->p[h]);
     updater_predict(e->updater, columns_samples(e->columns), s->p);
     return 0;
+}
+
+// p = a q / ((1 - q) + a q): the probability, where the share a of the negatives was kept in training.
+static double scoring_calibrated(double q, double a)
+{
+    return a * q / ((1 - q) + a * q);
+}
+
+// The probabilities of item i; and where negatives are left out the predictions before their calibration.
+static void scoring_heads_json(const struct engine *e, const struct scoring *s, uint32_t i, struct json *j)
+{
+    const struct config *c = e->config;
+    bool calibrated = false;
+    for (uint32_t h = 0; h < c->model.n_heads; h++) {
+        assert(s->p[h] != NULL);
+        double keep = config_keep(c, c->model.heads[h].label);
+        double q = (double)s->p[h][i];
+        calibrated |= keep < 1;
+        json_key(j, c->model.heads[h].name);
+        json_float(j, (float)(keep < 1 ? scoring_calibrated(q, keep) : q));
+    }
+    if (!calibrated)
+        return;
+    json_key(j, "raw");
+    json_object(j);
+    for (uint32_t h = 0; h < c->model.n_heads; h++) {
+        json_key(j, c->model.heads[h].name);
+        json_float(j, s->p[h][i]);
+    }
+    json_end(j);
 }
 
 static void scoring_json(const struct engine *e, const struct scoring *s, struct json *j)
@@ -293,11 +304,7 @@ static void scoring_json(const struct engine *e, const struct scoring *s, struct
         json_object(j);
         json_key(j, "item_id");
         json_str(j, s->items[i].text);
-        for (uint32_t h = 0; h < e->config->model.n_heads; h++) {
-            assert(s->p[h] != NULL);
-            json_key(j, e->config->model.heads[h].name);
-            json_float(j, s->p[h][i]);
-        }
+        scoring_heads_json(e, s, i, j);
         json_end(j);
     }
     json_end(j);
@@ -326,8 +333,10 @@ int view_time(const char *text, int64_t *ret_ms)
     char *end;
     double number = strtod(text, &end);
     if (end != text && *end == '\0') {
+        if (!(number >= 0 && number < VIEW_TIME_END)) // NaN too
+            return -1;
         *ret_ms = (int64_t)(number < TIMESTAMP_SECONDS_BELOW ? number * 1000 : number);
-        return number >= 0 ? 0 : -1;
+        return 0;
     }
     return timestamp_of_text(str_of(text), ret_ms) ? 0 : -1;
 }

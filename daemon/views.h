@@ -31,6 +31,11 @@ int view_score(struct engine *e, const struct view_request *request, struct json
 // Counters of an entity as {"impression": {"1h": 3, ...}, ...}; only actions that have any.
 void view_counters(struct engine *e, struct entity *entity, int64_t at, struct json *j);
 
+// What VIEW_NOW stands for; any other time is itself.
+int64_t view_at(const struct engine *e, int64_t at);
+// A value: ms, null before the first event, "end" after a flush.
+void view_watermark(const struct engine *e, struct json *j);
+
 // ms, s or RFC 3339; -1: none of them.
 int view_time(const char *text, int64_t *ret_ms);
 

@@ -24,6 +24,13 @@ void gemm_nt_ld(uint32_t m, uint32_t n, uint32_t k, const float *x, uint32_t ldx
                 y, (int)ldy);
 }
 
+void gemm_nt_add_ld(uint32_t m, uint32_t n, uint32_t k, const float *x, uint32_t ldx, const float *w,
+                    float *y, uint32_t ldy)
+{
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1, x, (int)ldx, w, (int)k, 1,
+                y, (int)ldy);
+}
+
 void gemm_nn_ld(uint32_t m, uint32_t n, uint32_t k, const float *dy, uint32_t lddy, const float *w,
                 float beta, float *dx, uint32_t lddx)
 {

@@ -19,6 +19,9 @@ void gemm_tn(uint32_t m, uint32_t n, uint32_t k, const float *dy, const float *x
 // The same with distances of their own; beta 0 or 1 as above.
 void gemm_nt_ld(uint32_t m, uint32_t n, uint32_t k, const float *x, uint32_t ldx, const float *w, float *y,
                 uint32_t ldy);
+// The same, added to Y.
+void gemm_nt_add_ld(uint32_t m, uint32_t n, uint32_t k, const float *x, uint32_t ldx, const float *w,
+                    float *y, uint32_t ldy);
 void gemm_nn_ld(uint32_t m, uint32_t n, uint32_t k, const float *dy, uint32_t lddy, const float *w,
                 float beta, float *dx, uint32_t lddx);
 void gemm_tn_ld(uint32_t m, uint32_t n, uint32_t k, const float *dy, uint32_t lddy, const float *x,

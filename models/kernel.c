@@ -106,6 +106,13 @@ KERNEL void kernel_dot(uint32_t rows, uint32_t dim, const float *restrict x, uin
         z[i] = dot(dim, x + i * ld, w) + b;
 }
 
+KERNEL void kernel_dot_rows(uint32_t rows, uint32_t dim, const float *x, uint32_t ldx, const float *y,
+                            uint32_t ldy, float *restrict z)
+{
+    for (size_t i = 0; i < rows; i++)
+        z[i] = dot(dim, x + i * ldx, y + i * ldy);
+}
+
 KERNEL void kernel_outer(uint32_t rows, uint32_t dim, const float *restrict dz, const float *restrict w,
                          float beta, bool mask, const float *restrict x, float *restrict dx, uint32_t ld)
 {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// concat: (B, D1), (B, D2), ... side by side as (B, D1 + D2 + ...).
+// concat: (B, D1), (B, D2), ... side by side as (B, D1 + D2 + ...); or sequences of the same entries, (N, D1),
+// (N, D2), ... as (N, D1 + D2 + ...).
 //
 //     row i:  | in 0 | in 1       | in 2 | ...       each input's stride is the concat's
 //
@@ -11,19 +12,22 @@
 
 static int concat_shape(struct layer *l, struct err *err)
 {
+    const struct value *first = l->in[0];
     uint64_t dim = 0;
     for (uint32_t i = 0; i < l->n_in; i++) {
-        if (l->in[i]->ragged)
-            return err_set(
-                err, ERR_CONFIG,
-                "block \"%s\": \"%s\" is a sequence and cannot be concatenated: pool it with mean first",
-                l->block->name, l->in[i]->name);
-        dim += l->in[i]->dim;
+        const struct value *in = l->in[i];
+        if (in->ragged != first->ragged)
+            return layer_fail(l, err,
+                              "\"%s\" is a sequence and cannot be concatenated: pool it with mean first",
+                              in->ragged ? in->name : first->name);
+        if (in->ragged && layer_same_entries(l, first, in, err) < 0)
+            return -1;
+        dim += in->dim;
     }
     if (dim > INT32_MAX)
-        return err_set(err, ERR_CONFIG, "block \"%s\" is %llu wide, which is too much", l->block->name,
-                       (unsigned long long)dim);
+        return layer_fail(l, err, "it is %llu wide, which is too much", (unsigned long long)dim);
     l->out->dim = (uint32_t)dim;
+    layer_rows_as(l, first);
     return 0;
 }
 
@@ -59,7 +63,8 @@ static void concat_backward(const struct layer *l, const struct layer_context *c
 
 static void concat_forward_naive(const struct layer *l, const struct layer_context *c)
 {
-    for (size_t row = 0; row < c->n; row++) {
+    (void)c;
+    for (size_t row = 0; row < l->out->rows; row++) {
         float *to = l->out->x + row * l->out->stride;
         for (uint32_t i = 0; i < l->n_in; i++)
             for (uint32_t j = 0; j < l->in[i]->dim; j++)
@@ -69,6 +74,7 @@ static void concat_forward_naive(const struct layer *l, const struct layer_conte
 
 const struct layer_kind layer_concat = {
     .name = "concat",
+    .text = "Its inputs side by side; sequences of the same entries too.",
     .shape = concat_shape,
     .forward = concat_forward,
     .backward = concat_backward,

@@ -9,11 +9,9 @@
 static int mean_shape(struct layer *l, struct err *err)
 {
     if (l->n_in != 1)
-        return err_set(err, ERR_CONFIG, "block \"%s\": mean takes one sequence, not %u", l->block->name,
-                       l->n_in);
+        return layer_fail(l, err, "mean takes one sequence, not %u", l->n_in);
     if (!l->in[0]->ragged)
-        return err_set(err, ERR_CONFIG, "block \"%s\": mean takes a sequence, and \"%s\" is none",
-                       l->block->name, l->in[0]->name);
+        return layer_fail(l, err, "mean takes a sequence, and \"%s\" is none", l->in[0]->name);
     l->out->dim = l->in[0]->dim;
     return 0;
 }
@@ -75,6 +73,8 @@ static void mean_forward_naive(const struct layer *l, const struct layer_context
 
 const struct layer_kind layer_mean = {
     .name = "mean",
+    .text = "Of the entries of a sequence.",
+    .sequences = true,
     .shape = mean_shape,
     .forward = mean_forward,
     .backward = mean_backward,

@@ -14,15 +14,19 @@ struct metrics {
     double weight_sum;
     double label_sum;      // weighted
     double prediction_sum; // weighted
-    uint64_t n;
-    struct buf scores; // of every sample: f32 prediction, u8 label > 0.5; for the AUC
-    uint64_t max;      // scores kept at most; beyond it every second is dropped, by position
-    uint64_t step;     // one of so many is kept now
+    uint64_t n;            // samples judged
+    uint64_t put;          // with those that moved
+    // Of every sample, for the AUC: f32 prediction, u8 1: label > 0.5, 0: not, 2: a negative that became a positive
+    struct buf scores;
+    uint64_t max;  // scores kept at most; beyond it every second is dropped, by position
+    uint64_t step; // one of so many is kept now
 };
 
 void metrics_init(struct metrics *m, uint64_t max_scores);
 void metrics_done(struct metrics *m);
 void metrics_clear(struct metrics *m);
+// A weight of 0 leaves a sample out; one below 0 says that it was put before with label 0 and has its label now: it
+// moves, at its prediction now, from the negatives to the positives.
 void metrics_put(struct metrics *m, const float *p, const float *labels, const float *weights, uint32_t n);
 void metrics_merge(struct metrics *into, const struct metrics *from); // as if put one after the other
 

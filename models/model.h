@@ -6,7 +6,8 @@
 // as it was. feed first predicts every sample with the model as it stands (progressive metrics), then trains
 // the overlay in batches of `batch` samples; pieces must be multiples of it, but for the last. The result is a
 // function of the model and the samples alone. One batch is one step, of every row in it and of the dense layers,
-// with the mean of its gradients.
+// with the mean of its gradients. Predictions are made without dropout; in training what sample i of all that a
+// model was ever trained on drops depends on i, the epoch and the seed.
 //
 // Threads: one may serve (model_predict, and everything that takes a const model) while another feeds and finishes
 // an update; model_apply and model_dense_load only while nobody does either.
@@ -28,8 +29,8 @@ struct model_options {
     uint64_t bootstrap_samples; // until so many have been trained on, all layers are trained
     float dense_lr;             // Adagrad of the dense layers
     uint32_t epochs;            // passes over the window's samples in training, at least 1
-    uint64_t seed;
-    uint64_t auc_samples; // scores kept for the AUC of an update, at least 1
+    uint64_t seed;              // of the dense layers' beginning, and of what they drop in training
+    uint64_t auc_samples;       // scores kept for the AUC of an update, at least 1
 };
 
 // The options are copied. Errors are net_new's, with its *ret_block.
@@ -53,7 +54,7 @@ struct model_samples {
     const uint32_t *const *offsets;
     const float *const *numbers;
     const float *const *labels;  // by head
-    const float *const *weights; // by head, or NULL
+    const float *const *weights; // by head, or NULL; 0: takes no part, below 0: see net.h
     const uint32_t *seen_s;      // event time of each sample, seconds
 };
 

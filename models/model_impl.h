@@ -57,6 +57,7 @@ struct model_update {
     struct arena kept_memory;
     struct net_batch *kept; // for further epochs
     uint32_t n_kept, cap_kept;
+    uint64_t *seeds; // of the batch; NULL: no layer draws
 };
 
 // What an update trains of the dense layers, or the model's where they are frozen.

@@ -87,12 +87,6 @@ struct digest model_update_dense_digest(const struct model_update *u)
     return dense_digest(u->m, update_params(u));
 }
 
-static bool name_is_bias(const char *name)
-{
-    size_t n = strlen(name);
-    return n >= 5 && strcmp(name + n - 5, ".bias") == 0;
-}
-
 static void dense_safetensors(const struct model *m, const float *params, struct buf *to)
 {
     const struct net *net = m->serve.net;
@@ -103,7 +97,7 @@ static void dense_safetensors(const struct model *m, const float *params, struct
         tensors[i] = (struct safetensor){
             .name = p->name,
             .type = SAFETENSOR_F32,
-            .n_dims = name_is_bias(p->name) ? 1 : 2,
+            .n_dims = p->vector ? 1 : 2,
             .shape = {p->rows, p->cols},
             .data = params + p->offset,
         };

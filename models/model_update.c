@@ -50,6 +50,8 @@ struct model_update *model_update_new(struct model *m)
         metrics_init(&u->window[h], m->options.auc_samples);
         u->p[h] = mem_array(m->batch, sizeof(float));
     }
+    if (net_stochastic(m->train.net))
+        u->seeds = mem_array(m->batch, sizeof *u->seeds);
     if (!m->frozen)
         update_dense_new(u);
     return u;
@@ -75,6 +77,7 @@ void model_update_free(struct model_update *u)
     free(u->accum);
     free(u->gradient);
     free(u->seen);
+    free(u->seeds);
     free(u->kept);
     free(u);
 }
@@ -136,15 +139,28 @@ static void update_rows(struct model_update *u, const struct net *net, const str
 
 static void update_dense_step(struct model_update *u, uint32_t n)
 {
-    const float scale = 1.0f / (float)n;
-    for (size_t j = 0; j < u->m->n_params; j++)
-        u->gradient[j] *= scale;
-    net_adagrad(u->m->n_params, u->params, u->accum, u->gradient, u->m->options.dense_lr);
+    net_step(u->m->train.net, u->params, u->accum, u->gradient, 1.0f / (float)n, u->m->options.dense_lr);
     u->dense_trained = true;
 }
 
-static void update_train(struct model_update *u, const struct net_batch *batch)
+// The batch in training: `first` is how many samples the model was trained on before it.
+static struct net_batch update_seeded(struct model_update *u, const struct net_batch *batch, uint64_t first,
+                                      uint32_t epoch)
 {
+    struct net_batch seeded = *batch;
+    const uint64_t salt = hash_mix(u->m->options.seed + epoch);
+    for (uint32_t i = 0; u->seeds != NULL && i < batch->n; i++)
+        u->seeds[i] = hash_mix(salt ^ (first + i));
+    seeded.training = true;
+    seeded.dense = !u->frozen;
+    seeded.seeds = u->seeds;
+    return seeded;
+}
+
+static void update_train(struct model_update *u, const struct net_batch *samples, uint64_t first,
+                         uint32_t epoch)
+{
+    const struct net_batch seeded = update_seeded(u, samples, first, epoch), *batch = &seeded;
     struct runner *r = &u->m->train;
     for (uint32_t t = 0; t < u->m->options.n_tables; t++)
         r->tables[t] = (struct net_rows){overlay_vectors(u->overlays[t]), overlay_stride(u->overlays[t])};
@@ -222,7 +238,7 @@ void model_update_feed(struct model_update *u, const struct model_samples *sampl
         runner_cut(m, r, samples, at, n);
         update_predict(u, r);
         update_touch(u, r, samples->seen_s + at);
-        update_train(u, &r->batch);
+        update_train(u, &r->batch, u->trained, 0);
         if (m->options.epochs > 1)
             update_keep(u, &r->batch);
         u->trained += n;
@@ -254,9 +270,11 @@ void model_update_finish(struct model_update *u, uint32_t expire_at_s, struct mo
     assert(u->magic == UPDATE_MAGIC);
     struct model *m = u->m;
     u->ended = true;
-    for (uint32_t epoch = 1; epoch < m->options.epochs; epoch++)
-        for (uint32_t k = 0; k < u->n_kept; k++)
-            update_train(u, &u->kept[k]);
+    for (uint32_t epoch = 1; epoch < m->options.epochs; epoch++) {
+        uint64_t first = u->trained - u->samples;
+        for (uint32_t k = 0; k < u->n_kept; first += u->kept[k++].n)
+            update_train(u, &u->kept[k], first, epoch);
+    }
     update_expire(u, expire_at_s);
     bool finite = floats_finite(update_params(u), m->n_params);
     for (uint32_t t = 0; t < m->options.n_tables; t++) {

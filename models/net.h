@@ -8,6 +8,9 @@
 // evaluated by the same net. Names and layouts are PyTorch's: weight (out, in), bias (out).
 //
 // A layer kind is one file models/layer_<kind>.c and one row in models/layers.c: see models/README.md.
+//
+// Sides. Every value knows of whom it depends. What depends on the user and the request alone (a tower of `side`
+// NET_USER) can be computed once per request, what depends on the item alone once per version.
 #ifndef FRESHET_MODELS_NET_H
 #define FRESHET_MODELS_NET_H
 
@@ -16,8 +19,16 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "models/option.h"
 
-enum { NET_OF_MAX = 256, NET_DIMS_MAX = 8, NET_NAME = 64 };
+enum { NET_OF_MAX = 256 };
+
+enum net_side { // bits; 0: of nobody, as a constant
+    NET_USER = 1,
+    NET_ITEM = 2,
+    NET_CONTEXT = 4, // of the request
+    NET_CROSS = 8,   // of the pair
+};
 
 enum net_input_kind {
     NET_INPUT_ID,       // one id a sample: (B, dim) of its table
@@ -31,22 +42,28 @@ struct net_input {
     uint32_t table;   // index of the table
     uint32_t dim;     // of the table; 1 for a number
     uint32_t max_len; // of a sequence
+    uint32_t sides;   // bits of net_side
+    // A sequence whose entries are those of an earlier one seen otherwise (the time since each, its category):
+    // that input's name, or "". The offsets of a batch are the same.
+    char offsets_as[NET_NAME];
 };
 
 struct net_block {
     char name[NET_NAME];
-    char kind[NET_NAME]; // a layer kind: "concat", "mean", "mlp"
+    char kind[NET_NAME]; // a layer kind: "concat", "mean", "mlp", ...
     uint32_t n_of;
     char (*of)[NET_NAME]; // names of inputs or earlier blocks
-    uint32_t n_dims;
-    uint32_t dims[NET_DIMS_MAX]; // mlp: widths of the layers
-    char activation[16];         // mlp: "relu" (default) or "none", between and after the layers
+    // Options of the kind that are given; a NULL name ends them. What they point at need live as long as the
+    // call of net_new alone.
+    struct layer_value options[NET_OPTIONS_MAX + 1];
+    // NET_USER: a tower of the user's side, over nothing but the user and the request; NET_ITEM: of the item's. 0: any.
+    uint32_t side;
 };
 
 struct net_head {
     char name[NET_NAME]; // also the label's
     char of[NET_NAME];
-    char loss[16]; // "logloss"
+    char loss[16]; // one of net_losses (loss.h): "logloss"
     float weight;  // in the sum of losses
 };
 
@@ -68,20 +85,47 @@ void net_free(struct net *n);
 struct net_param {
     char name[2 * NET_NAME]; // "bottom.0.weight", "click.weight"
     size_t offset;           // in the parameter array, in floats
-    uint32_t rows, cols;     // weight: (out, in); bias: (out, 1)
+    uint32_t rows, cols;     // weight: (out, in); a vector: (out, 1)
+    bool vector;             // one dimension
+    bool trainable;          // false: a buffer (running statistics); see net_step
 };
 uint32_t net_param_count(const struct net *n);
 const struct net_param *net_param(const struct net *n, uint32_t i);
 size_t net_param_floats(const struct net *n);
 size_t net_arena_bytes(const struct net *n);
-double net_flops(const struct net *n, bool train_dense,
-                 bool backward); // a sample, multiply-adds counted as 2
+// Of a sample: forward, and backward too if so asked.
+double net_flops(const struct net *n, bool train_dense, bool backward);
 // Every (M, N, K) of a product in the plan, for gemm_check. Returns how many; writes at most max.
 uint32_t net_shapes(const struct net *n, uint32_t max, uint32_t (*ret_shapes)[3]);
 
-// Uniform in +-1/sqrt(in), weights and biases, as PyTorch's nn.Linear begins; from the seed and the names
-// alone.
+// As each layer says of each parameter (layer_param), from the seed and the names alone.
 void net_init(const struct net *n, uint64_t seed, float *ret_params);
+
+// ---- the graph, for reports -------------------------------------------------------------------------------
+
+// Inputs, blocks and heads, in order of computation. FLOPs are of a sample, sequences at their greatest length,
+// multiply-adds counted as 2; backward beside forward.
+struct net_node {
+    const char *name;
+    const char *kind; // "id", "sequence", "number"; a layer kind; "head"
+    bool is_input, is_head;
+    uint32_t n_in; // see net_node_in
+    uint32_t dim;
+    bool ragged;
+    uint32_t max_len; // of a ragged one
+    uint32_t sides;
+    bool live;     // some head depends on it
+    size_t params; // floats
+    double flops_forward, flops_frozen, flops_dense;
+};
+uint32_t net_node_count(const struct net *n);
+void net_node(const struct net *n, uint32_t i, struct net_node *ret_node);
+// The node that is input k of node i.
+uint32_t net_node_in(const struct net *n, uint32_t i, uint32_t k);
+// "user", "item", "context", "cross", joined by +; "-" for none. Returns text.
+const char *net_sides_text(uint32_t sides, char *text, size_t size);
+
+// ---- running ----------------------------------------------------------------------------------------------
 
 // Where the vectors of a table are: slot s at vectors + s * stride (in floats).
 struct net_rows {
@@ -96,10 +140,19 @@ struct net_batch {
     const uint32_t *const *offsets; // by input: n + 1 offsets of a sequence, else NULL
     const float *const *numbers;    // by input: n numbers
     const float *const *labels;     // by head, n of 0..1; for backward
-    const float *const *weights;    // by head, n sample weights, or NULL
+    // By head, n sample weights, or NULL. Below 0: the sample was trained on with label 0 before, and takes back
+    // what that teaches, with the absolute value as its weight.
+    const float *const *weights;
+    // Training: dropout and its like are on. `dense`: the backward pass that follows gets dparams, so statistics
+    // are the batch's, not those stored. Both false to predict.
+    bool training, dense;
+    const uint64_t *seeds; // training: a seed for each sample; NULL: nothing is dropped
 };
 
-// Probabilities into ret_p[head][sample]. Keeps what backward needs in the arena. To predict only, call it
+// Whether training and predicting differ for the same parameters (dropout, batch statistics).
+bool net_stochastic(const struct net *n);
+
+// Predictions into ret_p[head][sample]. Keeps what backward needs in the arena. To predict only, call it
 // alone: labels and weights are not read.
 void net_forward(struct net *n, const float *params, const struct net_batch *batch, float *const *ret_p);
 
@@ -114,6 +167,9 @@ const float *net_gradient_rows(const struct net *n, uint32_t input, size_t *ret_
 // After net_forward: the sum whose gradient net_backward computes, from the logits.
 double net_loss(const struct net *n, const struct net_batch *batch);
 
+// One step of the dense layers by the gradient of net_backward times `scale`: Adagrad for what is trained; to
+// buffers their part of the gradient, which is what a layer wants added, is added as it is.
+void net_step(const struct net *n, float *params, float *accum, float *gradient, float scale, float lr);
 // Adagrad for dense layers: accum += g*g; p -= lr * g / (sqrt(accum) + 1e-10), as torch.optim.Adagrad.
 void net_adagrad(size_t n, float *params, float *accum, const float *gradient, float lr);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Running a net: lookups, layers in order, heads; and back. Nothing is allocated.
 //
-// A head is a layer with one output, a dot product a row, and a sigmoid: p = 1 / (1 + exp(-z)). The gradient
-// of its logloss by z is p - y, exact at both ends, where a loss computed from p would have lost its digits.
+// A head is a layer with one output z, a dot product a row; what is predicted of z and what is minimised is its
+// loss' (loss.h).
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -22,6 +22,8 @@ static void input_read(struct value *v, const struct net_input *input, uint32_t 
         assert(v->offsets[0] == 0);
         v->rows = v->offsets[batch->n];
         assert(v->rows <= v->rows_max);
+        const struct value *of = v->offsets_of;
+        assert(of == v || memcmp(v->offsets, of->offsets, (batch->n + 1) * sizeof *v->offsets) == 0);
     }
     if (!v->live)
         return;
@@ -35,18 +37,21 @@ static void input_read(struct value *v, const struct net_input *input, uint32_t 
 
 static void layer_rows(const struct layer *l, uint32_t n)
 {
-    l->out->rows = n;
-    for (uint32_t i = 0; l->out->ragged && i < l->n_in; i++)
-        if (l->in[i]->ragged) {
-            l->out->rows = l->in[i]->rows;
-            l->out->offsets = l->in[i]->offsets;
-            break;
-        }
+    const struct value *of = l->out->offsets_of;
+    l->out->rows = of != NULL ? of->rows : n;
+    l->out->offsets = of != NULL ? of->offsets : NULL;
 }
 
-static float sigmoid(float z)
+static struct layer_context layer_context(const struct layer *l, const float *params, float *dparams,
+                                          const struct net_batch *batch)
 {
-    return 1 / (1 + expf(-z));
+    return (struct layer_context){.n = batch->n,
+                                  .params = params + l->params,
+                                  .dparams = dparams != NULL ? dparams + l->params : NULL,
+                                  .scratch = l->scratch,
+                                  .training = batch->training,
+                                  .dense = batch->dense,
+                                  .seeds = batch->training ? batch->seeds : NULL};
 }
 
 void net_forward(struct net *n, const float *params, const struct net_batch *batch, float *const *ret_p)
@@ -59,7 +64,7 @@ void net_forward(struct net *n, const float *params, const struct net_batch *bat
         if (!l->out->live)
             continue;
         layer_rows(l, batch->n);
-        struct layer_context c = {.n = batch->n, .params = params + l->params, .scratch = l->scratch};
+        struct layer_context c = layer_context(l, params, NULL, batch);
         l->kind->forward(l, &c);
     }
     for (uint32_t h = 0; h < n->spec.n_heads; h++) {
@@ -67,7 +72,7 @@ void net_forward(struct net *n, const float *params, const struct net_batch *bat
         kernel_dot(batch->n, head->of->dim, head->of->x, head->of->stride, params + head->weight,
                    params[head->bias], head->z);
         for (uint32_t i = 0; i < batch->n; i++)
-            ret_p[h][i] = sigmoid(head->z[i]);
+            ret_p[h][i] = head->loss->predict(head->z[i]);
     }
 }
 
@@ -76,6 +81,14 @@ void net_forward(struct net *n, const float *params, const struct net_batch *bat
 static const float *head_weights(const struct net_batch *batch, uint32_t h)
 {
     return batch->weights != NULL ? batch->weights[h] : NULL;
+}
+
+// A weight below 0: what a sample with label 0 would teach is taken back.
+static float head_gradient(const struct net_loss *loss, float z, float y, float weight)
+{
+    if (weight >= 0)
+        return weight * loss->gradient(z, y);
+    return -weight * (loss->gradient(z, y) - loss->gradient(z, 0));
 }
 
 static void head_backward(const struct net *n, uint32_t h, const float *params, const struct net_batch *batch,
@@ -88,7 +101,7 @@ static void head_backward(const struct net *n, uint32_t h, const float *params, 
     double sum = 0;
     for (uint32_t i = 0; i < batch->n; i++) {
         const float weight = weights != NULL ? scale * weights[i] : scale;
-        head->dz[i] = weight * (sigmoid(head->z[i]) - batch->labels[h][i]);
+        head->dz[i] = head_gradient(head->loss, head->z[i], batch->labels[h][i], weight);
         sum += (double)head->dz[i];
     }
     if (dparams != NULL) {
@@ -102,6 +115,7 @@ static void head_backward(const struct net *n, uint32_t h, const float *params, 
 
 void net_backward(struct net *n, const float *params, const struct net_batch *batch, float *dparams)
 {
+    assert(!n->stochastic || batch->dense == (dparams != NULL));
     plan_backward(n, dparams != NULL);
     for (uint32_t i = 0; i < n->n_values; i++) {
         const struct value *v = &n->values[i];
@@ -114,10 +128,7 @@ void net_backward(struct net *n, const float *params, const struct net_batch *ba
         const struct layer *l = &n->layers[i];
         if (!l->out->wanted)
             continue;
-        struct layer_context c = {.n = batch->n,
-                                  .params = params + l->params,
-                                  .dparams = dparams != NULL ? dparams + l->params : NULL,
-                                  .scratch = l->scratch};
+        struct layer_context c = layer_context(l, params, dparams, batch);
         l->kind->backward(l, &c);
     }
 }
@@ -141,22 +152,21 @@ const float *net_gradient(const struct net *n, uint32_t input)
     return n->packed[input];
 }
 
-// logloss of a label 0..1 by its logit, without a log of 0: -y log p - (1-y) log(1-p) = max(z,0) - zy +
-// log1p(e^-|z|)
-static double logit_loss(double z, double y)
+static double head_loss(const struct net_loss *loss, double z, double y, double weight)
 {
-    return (z > 0 ? z : 0) - z * y + log1p(exp(-fabs(z)));
+    return weight >= 0 ? weight * loss->loss(z, y) : -weight * (loss->loss(z, y) - loss->loss(z, 0));
 }
 
 double net_loss(const struct net *n, const struct net_batch *batch)
 {
     double sum = 0;
     for (uint32_t h = 0; h < n->spec.n_heads; h++) {
+        const struct head *head = &n->heads[h];
         const float *weights = head_weights(batch, h);
-        for (uint32_t i = 0; i < batch->n; i++) {
-            double loss = logit_loss((double)n->heads[h].z[i], (double)batch->labels[h][i]);
-            sum += (double)n->head_specs[h].weight * loss * (weights != NULL ? (double)weights[i] : 1);
-        }
+        for (uint32_t i = 0; i < batch->n; i++)
+            sum += (double)n->head_specs[h].weight * head_loss(head->loss, (double)head->z[i],
+                                                               (double)batch->labels[h][i],
+                                                               weights != NULL ? (double)weights[i] : 1);
     }
     return sum;
 }
@@ -168,4 +178,32 @@ KERNEL void net_adagrad(size_t n, float *restrict params, float *restrict accum,
         accum[i] += gradient[i] * gradient[i];
         params[i] -= lr * gradient[i] / (sqrtf(accum[i]) + 1e-10f);
     }
+}
+
+struct step {
+    float *params, *accum, *gradient;
+    float scale, lr;
+};
+
+static void step_trained(const struct step *s, size_t from, size_t to)
+{
+    for (size_t j = from; j < to; j++)
+        s->gradient[j] *= s->scale;
+    net_adagrad(to - from, s->params + from, s->accum + from, s->gradient + from, s->lr);
+}
+
+void net_step(const struct net *n, float *params, float *accum, float *gradient, float scale, float lr)
+{
+    const struct step s = {params, accum, gradient, scale, lr};
+    size_t from = 0;
+    for (uint32_t i = 0; i < n->n_params; i++) {
+        const struct net_param *p = &n->params[i].param;
+        if (p->trainable)
+            continue;
+        step_trained(&s, from, p->offset);
+        from = p->offset + (size_t)p->rows * p->cols;
+        for (size_t j = p->offset; j < from; j++)
+            params[j] += gradient[j];
+    }
+    step_trained(&s, from, n->n_floats);
 }

@@ -23,11 +23,14 @@ enum { ARENA_ALIGN = 16 }; // floats: a cache line
 static void mark_live(struct net *n)
 {
     for (uint32_t h = 0; h < n->spec.n_heads; h++)
-        n->heads[h].of->live = true;
+        n->heads[h].of->live = n->heads[h].of->reached = true;
     for (uint32_t i = n->n_layers; i-- > 0;) {
         const struct layer *l = &n->layers[i];
-        for (uint32_t j = 0; j < l->n_in && l->out->live; j++)
+        for (uint32_t j = 0; j < l->n_in && l->out->live; j++) {
             l->in[j]->live = true;
+            l->in[j]->reached |= l->out->reached && !l->kind->stops;
+        }
+        n->stochastic |= l->out->live && l->stochastic;
     }
 }
 
@@ -149,7 +152,7 @@ void plan_backward(struct net *n, bool dense)
     uint8_t *states = mem_array(n->n_values, sizeof *states);
     for (uint32_t i = 0; i < n->n_values; i++) {
         struct value *v = &n->values[i];
-        v->wanted = v->live && (v->from_ids || (dense && v->from_params));
+        v->wanted = v->reached && (v->from_ids || (dense && v->from_params));
         v->zero = v->masked = false;
     }
     for (uint32_t h = 0; h < n->spec.n_heads; h++)

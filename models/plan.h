@@ -3,15 +3,19 @@
 // models/ and by its tests.
 //
 //     net_new (net.c)       names and shapes: values, layers, heads, parameters
+//     net_graph.c           what a net says of itself, and whether its towers keep to their sides
 //     plan_place (plan.c)   who lies within whom, and where in the arena
 //     plan_backward         who needs a gradient, and who is the first to write it; once per mode
 #ifndef FRESHET_MODELS_PLAN_H
 #define FRESHET_MODELS_PLAN_H
 
+#include "base/arena.h"
 #include "models/layer.h"
+#include "models/loss.h"
 
 struct head {
     struct value *of;
+    const struct net_loss *loss;
     size_t weight, bias; // offsets in the parameter array
     float beta;          // for the gradient of `of`
     bool masks;          // it is the last to write that gradient, and masks it by the ReLU before it
@@ -20,7 +24,7 @@ struct head {
 
 struct param {
     struct net_param param;
-    uint32_t fan_in;
+    struct layer_init init;
 };
 
 enum plan_mode { PLAN_NONE, PLAN_FROZEN, PLAN_DENSE };
@@ -39,8 +43,10 @@ struct net {
     struct head *heads;
     uint32_t n_params;
     struct param *params;
-    size_t n_floats; // of parameters
-    float **packed;  // by input: its gradient without a stride, where it lies in a concat
+    size_t n_floats;     // of parameters
+    bool stochastic;     // some live layer is
+    struct arena memory; // of layer_alloc
+    float **packed;      // by input: its gradient without a stride, where it lies in a concat
 
     enum plan_mode mode; // that plan_backward was made for
     float *arena;
@@ -53,6 +59,25 @@ static inline const struct value *value_root(const struct value *v)
         v = v->within;
     return v;
 }
+
+// ---- building (net.c, net_block.c) ------------------------------------------------------------------------
+
+struct value *net_value_find(const struct net *n, const char *name); // of inputs and the blocks so far; NULL
+// With a message where there is none. `what` and `who` say who asks: block "top", head "click".
+struct value *net_value_need(const struct net *n, const char *name, const char *what, const char *who,
+                             struct err *err);
+struct value *net_value_add(struct net *n, const char *name);
+int net_name_check(const char *what, const char *name, bool dots, struct err *err);
+// Names it "<of>.<suffix>"; returns its floats.
+size_t net_param_add(struct net *n, const char *of, const char *suffix, const struct net_param *param,
+                     struct layer_init init);
+int net_block_add(struct net *n, uint32_t block, struct err *err);
+
+// What shaping leaves to check: towers hold what they say (net_graph.c). *ret_block is the block at fault.
+int net_check_sides(const struct net *n, uint32_t *ret_block, struct err *err);
+// FLOPs of a layer a sample.
+double layer_flops(const struct layer *l, bool backward, bool dense);
+double head_flops(const struct head *h, bool backward, bool dense);
 
 void plan_place(struct net *n);
 void plan_backward(struct net *n, bool dense);

@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/step.h"
 #include "state/internal.h"
 
 // ---- the commit thread ------------------------------------------------------------------------------------
@@ -47,10 +48,26 @@ static int fault(struct state *s, const char *step, struct err *err)
     return err_errno(err, "commit, step \"%s\"", step);
 }
 
-static int commit_write(struct state *s, const struct commit *work, struct err *err)
+// The keys of what was buried are found here, in the store as the commit before left it.
+static int commit_bury(struct state *s, struct commit *work, struct err *err)
 {
-    if (fault(s, "collect", err) != 0 || store_ingest(s->store, work->batch, err) != 0)
+    uint64_t removed[3] = {0};
+    if (sweep_delete(s->store, &work->buried, work->batch, removed, err) != 0)
         return -1;
+    buried_done(&work->buried);
+    pthread_mutex_lock(&s->committer.lock);
+    for (int kind = 0; kind < 3; kind++)
+        s->committer.removed[kind] += removed[kind];
+    pthread_mutex_unlock(&s->committer.lock);
+    return 0;
+}
+
+static int commit_write(struct state *s, struct commit *work, struct err *err)
+{
+    if (commit_bury(s, work, err) != 0 || fault(s, "collect", err) != 0 ||
+        store_ingest(s->store, work->batch, err) != 0)
+        return -1;
+    step_reached("commit.durable");
     return fault(s, "done", err);
 }
 
@@ -61,19 +78,41 @@ static int commit_expire(struct state *s, const struct commit *work, struct err 
     atomic_store(&s->expire_log, work->log_low);
     if (work->log_low < s->log_expired + EXPIRE_COMMITS)
         return 0;
+    step_reached("commit.expire");
     if (store_log_expire(s->store, 0, work->log_low, err) == 0)
         s->log_expired = work->log_low;
     else if (!err->retriable)
         return -1;
+    step_reached("commit.expired");
     *err = (struct err){0};
     return 0;
 }
 
 static void commit_free(struct commit *work)
 {
-    if (work != NULL)
+    if (work != NULL) {
         store_batch_free(work->batch);
+        buried_done(&work->buried);
+    }
     free(work);
+}
+
+// After the commit is told: what is over on disk. The main thread takes it before it notices the next commit.
+static int commit_sweep(struct state *s, const struct expiry *expiry, uint64_t puts, struct err *err)
+{
+    struct committer *c = &s->committer;
+    if (expiry[ENTITY_USER].before_s == 0 && expiry[ENTITY_ITEM].before_s == 0)
+        return 0;
+    if (sweep_run(s->store, expiry, puts > SWEEP_KEYS ? puts : SWEEP_KEYS, &c->sweep, err) != 0)
+        return -1;
+    pthread_mutex_lock(&c->lock);
+    for (uint32_t i = 0; i < c->sweep.found.n; i++)
+        buried_add(&c->found, &c->sweep.found.at[i]);
+    memcpy(c->place, c->sweep.place, sizeof c->place);
+    c->place_n = c->sweep.place_n;
+    pthread_mutex_unlock(&c->lock);
+    buried_done(&c->sweep.found);
+    return 0;
 }
 
 static void commit_ended(struct state *s, struct commit *work, uint64_t us)
@@ -88,6 +127,7 @@ static void commit_ended(struct state *s, struct commit *work, uint64_t us)
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->lock);
     tell(c);
+    step_reached("commit.told");
     commit_free(work);
 }
 
@@ -136,7 +176,13 @@ static void *commit_thread(void *state)
             commit_failed(&s->committer, &err);
             return NULL;
         }
+        struct expiry expiry[EXPIRY_KINDS] = {work->expiry[ENTITY_USER], work->expiry[ENTITY_ITEM]};
+        uint64_t puts = store_batch_count(work->batch);
         commit_ended(s, work, (uint64_t)(clock_real_mono_us(NULL) - begin));
+        if (commit_sweep(s, expiry, puts, &err) != 0) {
+            commit_failed(&s->committer, &err);
+            return NULL;
+        }
     }
     return NULL;
 }
@@ -188,6 +234,8 @@ void committer_stop(struct state *s)
     }
     commit_free(c->work);
     c->work = NULL;
+    buried_done(&c->sweep.found);
+    buried_done(&c->found);
     if (c->fd >= 0)
         close(c->fd);
     c->fd = -1;
@@ -202,12 +250,24 @@ static struct committer *committer_of(const struct state *s)
     return (struct committer *)&s->committer;
 }
 
+static void swept_take(struct state *s)
+{
+    struct committer *c = &s->committer;
+    pthread_mutex_lock(&c->lock);
+    struct buried_list found = c->found;
+    c->found = (struct buried_list){0};
+    pthread_mutex_unlock(&c->lock);
+    entities_swept(s->entities, &found);
+    buried_done(&found);
+}
+
 void state_settle(struct state *s)
 {
     uint64_t durable = atomic_load(&s->durable);
     if (durable == s->settled)
         return;
     s->settled = durable;
+    swept_take(s);
     entities_durable(s->entities, durable);
     samples_durable(s->samples, durable);
     blobs_durable(s, durable);
@@ -229,24 +289,36 @@ static uint64_t least(uint64_t a, uint64_t b)
 static uint64_t log_low(const struct state *s, uint64_t commit)
 {
     uint64_t before = s->order.begin;
-    if (s->options.samples_keep_ms == 0 || s->watermark == INT64_MIN)
+    bool for_ever = s->options.samples_keep_ms == 0 && s->options.samples_keep_bytes == 0;
+    if (for_ever || s->watermark == INT64_MIN)
         return before;
     uint64_t low = least(joiner_low(s->joiner, commit + 1), dedupe_low(s->dedupe, commit + 1));
     low = least(low, outbox_low(s, commit + 1));
-    low = least(low, samples_low(s->samples, s->watermark, s->options.samples_keep_ms));
+    low = least(low, samples_low(s->samples, s->watermark, s->options.samples_keep_ms,
+                                 s->options.samples_keep_bytes));
     low = least(low, commit); // recovery reads the last block of each kind
     return low > before ? low : before;
+}
+
+static void turn(const struct state *s)
+{
+    if (s->options.turn != NULL)
+        s->options.turn(s->options.turn_context);
 }
 
 static void collect(struct state *s, uint64_t commit)
 {
     struct buf block = {0};
     entities_batch(s->entities, commit, s->batch);
+    turn(s);
     samples_batch(s->samples, s->batch);
+    turn(s);
     joiner_block_put(s->joiner, commit, &block);
     block_put(s, commit, KEY_LOG_JOINER, &block);
+    turn(s);
     dedupe_block_put(s->dedupe, commit, &block);
     block_put(s, commit, KEY_LOG_DEDUPE, &block);
+    turn(s);
     order_batch(s, commit);
     outbox_batch(s, commit);
     buf_done(&block);
@@ -269,20 +341,29 @@ int state_commit(struct state *s, struct str progress, uint64_t *ret_ticket, str
         return err_set(err, ERR_INVALID, "a read-only state cannot commit");
     if (state_commit_wait(s, err) != 0)
         return -1;
+    if (s->advance_err.code != ERR_NONE) {
+        if (err != NULL)
+            *err = s->advance_err;
+        return -1;
+    }
     uint64_t number = s->next_commit;
+    step_reached("commit.collect");
     collect(s, number);
     names_turn(s);
     uint64_t low = log_low(s, number);
     meta_put(s, low, progress);
     s->order.begin = low;
     struct commit *work = mem_zalloc(sizeof *work);
-    *work = (struct commit){number, s->batch, s->watermark, low};
+    *work = (struct commit){
+        number, s->batch, s->watermark, low, entities_buried(s->entities, number), {{0, 0}, {0, 0}}};
+    memcpy(work->expiry, entities_expiry(s->entities), sizeof work->expiry);
     s->commits++;
     s->commit_puts += store_batch_count(s->batch);
     s->commit_bytes += store_batch_bytes(s->batch);
     s->batch = store_batch_new();
     s->next_commit++;
     samples_commit_set(s->samples, s->next_commit);
+    step_reached("commit.collected");
     hand_over(s, work);
     *ret_ticket = number;
     return 0;

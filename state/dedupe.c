@@ -241,6 +241,13 @@ static bool dedupe_room(struct dedupe *d, int32_t minute)
     return true;
 }
 
+void dedupe_prefetch(const struct dedupe *d, uint64_t id)
+{
+    uint64_t home = id_home(d, id + (id == 0));
+    __builtin_prefetch(&d->ids[home], 1);
+    __builtin_prefetch(&d->minutes[home], 1);
+}
+
 bool dedupe_seen(struct dedupe *d, uint64_t id, int64_t ts)
 {
     dedupe_check(d);

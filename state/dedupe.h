@@ -16,6 +16,7 @@ struct dedupe;
 struct dedupe *dedupe_new(int64_t window_ms, uint64_t max_ids);
 void dedupe_free(struct dedupe *d);
 bool dedupe_seen(struct dedupe *d, uint64_t id, int64_t ts);
+void dedupe_prefetch(const struct dedupe *d, uint64_t id); // of an id that will be asked for soon
 void dedupe_advance(struct dedupe *d, int64_t watermark);
 uint64_t dedupe_count(const struct dedupe *d);
 uint64_t dedupe_bytes(const struct dedupe *d);

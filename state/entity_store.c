@@ -2,20 +2,24 @@
 // Entities and the store: loading by one iteration over an entity's keys, the dirty parts into a batch, the
 // canonical bytes for digests. Keys are described in keys.h; values here:
 //
-//     'N'   first ts zigzag, text to the end
 //     'A'   ts zigzag, u8 1 = there is a record / 0 = deleted, record to the end
 //     'C'   chunk.c; the key's hour is the number of the chunk, which is an hour unless the coarsest tile is
 //           longer or does not divide it: then a chunk is the least multiple of that tile above an hour
+//     'L'   last ts in seconds varint, then with totals totals.c
+//     'N'   first ts zigzag; of a group u8 of, u8 grouping, u64 owner, u64 value; text to the end
 //     'S'   sequence.c
 //
 // Tiles are numbers of finest tiles: a store must be read with the windows it was written with.
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
+#include "base/mem.h"
 #include "state/entity_struct.h"
 #include "state/keys.h"
 
-enum { KEY_MAX = KEY_PREFIX + 7, BATCH_AHEAD = 4 };
+enum { KEY_MAX = KEY_PREFIX + 10, KEY_TILES = KEY_PREFIX + 7, BATCH_AHEAD = 4, BATCH_TURN = 32 };
 
 struct key {
     uint8_t bytes[KEY_MAX];
@@ -31,7 +35,7 @@ static void key_put_be(struct key *k, uint64_t v, size_t n)
 static struct key key_of(enum entity_kind kind, uint16_t partition, uint64_t id)
 {
     struct key k = {.len = 0};
-    key_put_be(&k, kind == ENTITY_USER ? KEY_USER : KEY_ITEM, 1);
+    key_put_be(&k, KEY_USER + (uint64_t)kind, 1);
     key_put_be(&k, partition, 2);
     key_put_be(&k, id, 8);
     return k;
@@ -42,28 +46,69 @@ static struct str key_str(const struct key *k)
     return (struct str){(const char *)k->bytes, (uint32_t)k->len};
 }
 
+void group_index_key(const struct group_key *owner, struct buf *to)
+{
+    buf_put_u8(to, KEY_INDEX);
+    buf_put_be16(to, owner->partition);
+    buf_put_be64(to, owner->owner);
+    buf_put_u8(to, (uint8_t)owner->of);
+}
+
 // ---- loading ----------------------------------------------------------------------------------------------
 
 // An entity while its keys are read.
 struct loading {
     struct entities *es;
     struct entity *e;
-    int action; // whose slots are in the loader; -1: none
+    int sequence; // whose slots are in the loader; -1: none
 };
+
+static void loading_group(struct rd *from, struct group_key *ret_key)
+{
+    uint8_t of = rd_u8(from);
+    ret_key->of = (enum group_of)of;
+    ret_key->grouping = rd_u8(from);
+    ret_key->owner = rd_u64(from);
+    ret_key->value = rd_u64(from);
+    if (of > GROUP_OF_ALL || ret_key->grouping >= STATE_GROUPINGS_MAX)
+        from->bad = true;
+}
 
 static int loading_name(struct loading *l, struct rd *from, struct err *err)
 {
     struct entity *e = l->e;
+    struct group_key group = {0};
     e->first_ts = rd_zigzag(from);
+    if (e->kind == ENTITY_GROUP)
+        loading_group(from, &group);
     size_t len = rd_left(from);
     if (from->bad || len > ENTITY_TEXT_MAX)
         return err_set(err, ERR_CORRUPT, "a name is malformed");
     if (len != e->text_len)
-        l->e = e = account_resize(&l->es->account, e, entity_size(len));
+        l->e = e = account_resize(&l->es->account, e, entity_size(e->kind, len));
     e->text_len = (uint16_t)len;
     if (len > 0)
-        memcpy(e->text, from->p, len);
+        memcpy(entity_text_at(e), from->p, len);
+    if (e->kind == ENTITY_GROUP)
+        entity_group_set(e, &group);
     e->flags |= ENTITY_NAMED;
+    return 0;
+}
+
+static int loading_last(struct loading *l, struct rd *rest, struct rd *from, struct err *err)
+{
+    struct entity *e = l->e;
+    uint16_t partition = rd_be16(rest);
+    uint64_t last = rd_varint(from);
+    if (rest->bad || rd_left(rest) > 0 || from->bad || last >= UINT32_MAX)
+        return err_set(err, ERR_CORRUPT, "a record of totals is malformed");
+    if (rd_left(from) > 0 && l->es->options.totals &&
+        totals_load(&e->totals, &l->es->account, partition, from) < 0)
+        return err_set(err, ERR_CORRUPT, "a record of totals is malformed");
+    uint32_t step = l->es->expiry[e->kind].step_s;
+    uint32_t seconds = step > 0 ? (uint32_t)last - (uint32_t)last % step : UINT32_MAX;
+    if (e->last_s == UINT32_MAX || seconds > e->last_s)
+        e->last_s = seconds;
     return 0;
 }
 
@@ -98,20 +143,20 @@ static int loading_tiles(struct loading *l, struct rd *rest, struct rd from, str
     return r.from.bad ? err_set(err, ERR_CORRUPT, "a chunk of tiles is malformed") : 0;
 }
 
-// All slots of l->action have been read.
+// All slots of l->sequence have been read.
 static int loading_sequence_end(struct loading *l, struct err *err)
 {
-    if (l->action < 0)
+    if (l->sequence < 0)
         return 0;
     struct entities *es = l->es;
-    uint8_t action = (uint8_t)l->action;
+    uint8_t number = (uint8_t)l->sequence;
     struct sequence *s = NULL;
-    l->action = -1;
-    if (sequence_load(es->loader, &es->account, action, es->options.sequence_last[action], &s, err) < 0)
+    l->sequence = -1;
+    if (sequence_load(es->loader, &es->account, number, &es->options.sequences[number], &s, err) < 0)
         return -1;
     if (s == NULL)
         return 0;
-    struct sequence **at = entity_sequence_at(l->e, action);
+    struct sequence **at = entity_sequence_at(l->e, number);
     s->next = *at;
     *at = s;
     return 0;
@@ -119,13 +164,13 @@ static int loading_sequence_end(struct loading *l, struct err *err)
 
 static int loading_slot(struct loading *l, struct rd *rest, struct str value, struct err *err)
 {
-    uint8_t action = rd_u8(rest);
+    uint8_t number = rd_u8(rest);
     uint8_t slot = rd_u8(rest);
-    if (rest->bad || rd_left(rest) > 0 || action >= ACTION_MAX)
+    if (rest->bad || rd_left(rest) > 0 || number >= STATE_SEQUENCES_MAX)
         return err_set(err, ERR_CORRUPT, "a key of a sequence is malformed");
-    if (action != l->action && loading_sequence_end(l, err) < 0)
+    if (number != l->sequence && loading_sequence_end(l, err) < 0)
         return -1;
-    l->action = action;
+    l->sequence = number;
     sequence_loader_add(l->es->loader, slot, value);
     return 0;
 }
@@ -138,9 +183,13 @@ static int loading_key(struct loading *l, struct str key, struct str value, stru
     case KEY_SUB_NAME:
         return loading_name(l, &from, err);
     case KEY_SUB_PROFILE:
+        if (l->e->kind == ENTITY_GROUP)
+            return err_set(err, ERR_CORRUPT, "a group has a profile");
         return loading_profile(l, &from, err);
     case KEY_SUB_TILES:
         return loading_tiles(l, &rest, from, err);
+    case KEY_SUB_LAST:
+        return loading_last(l, &rest, &from, err);
     case KEY_SUB_SEQUENCE:
         return loading_slot(l, &rest, value, err);
     default:
@@ -160,17 +209,20 @@ static bool key_of_entity(const struct store_iter *it, const struct key *prefix)
 static int entity_read(struct entities *es, struct store_iter *it, const struct key *prefix, struct entity *e,
                        struct entity **ret_entity, struct err *err)
 {
-    struct loading l = {.es = es, .e = e, .action = -1};
+    struct loading l = {.es = es, .e = e, .sequence = -1};
     int r = 0;
     for (; r == 0 && key_of_entity(it, prefix); store_iter_next(it))
         r = loading_key(&l, store_iter_key(it), store_iter_value(it), err);
     if (r == 0)
         r = loading_sequence_end(&l, err);
+    if (l.e->last_s == UINT32_MAX && es->expiry[l.e->kind].step_s > 0)
+        l.e->last_s = 0;
     if (r == 0 && (l.e->flags & ENTITY_NAMED) == 0)
         r = err_set(err, ERR_CORRUPT, "an entity has no name");
     if (r < 0) {
-        err_context(err, "%s %016llx of partition %u", l.e->kind == ENTITY_USER ? "user" : "item",
-                    (unsigned long long)l.e->id, l.e->partition);
+        static const char *const kinds[] = {"user", "item", "group"};
+        err_context(err, "%s %016llx of partition %u", kinds[l.e->kind], (unsigned long long)l.e->id,
+                    l.e->partition);
         sequence_loader_clear(es->loader);
         entity_free(es, l.e);
         return -1;
@@ -179,10 +231,24 @@ static int entity_read(struct entities *es, struct store_iter *it, const struct 
     return 0;
 }
 
+// Most of what is looked for and not cached is absent, groups above all: a get learns that from the filter at a
+// third of what an iterator costs.
+static int entity_there(struct entities *es, const struct key *prefix, bool *ret_there, struct err *err)
+{
+    struct key key = *prefix;
+    key_put_be(&key, KEY_SUB_NAME, 1);
+    return store_get(es->store, key.bytes, key.len, &es->value, ret_there, err);
+}
+
 int entity_load(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id, struct str text,
                 struct entity **ret_entity, struct err *err)
 {
     struct key prefix = key_of(kind, partition, id);
+    bool there = false;
+    if (entity_there(es, &prefix, &there, err) < 0)
+        return -1;
+    if (!there)
+        return 0;
     struct store_iter *it = store_iter_new(es->store, key_str(&prefix), (struct str){NULL, 0}, true);
     struct entity *e = NULL;
     int r = 0;
@@ -199,22 +265,49 @@ int entity_load(struct entities *es, enum entity_kind kind, uint16_t partition, 
     return 0;
 }
 
-static int entity_each(struct entities *es, struct store_iter *it,
-                       int (*each)(void *context, struct entity *e), void *context, struct err *err)
+// What entities_each needs: for groups, whose owners are expired.
+struct each {
+    struct entities *es;
+    struct map dead; // hash of an owner
+    int (*each)(void *context, struct entity *e);
+    void *context;
+};
+
+static uint64_t dead_key(enum entity_kind kind, uint16_t partition, uint64_t id)
 {
+    return hash_mix(entity_key(kind, partition, id)) | 1;
+}
+
+static void each_dead(void *context, const struct buried *b)
+{
+    struct each *x = context;
+    *map_at(&x->dead, dead_key(b->kind, b->partition, b->id)) = 0;
+}
+
+static bool each_passes(const struct each *x, const struct entity *e)
+{
+    if (e->kind != ENTITY_GROUP)
+        return !entity_expired(x->es, e);
+    enum entity_kind owner = e->of == GROUP_OF_USER ? ENTITY_USER : ENTITY_ITEM;
+    return e->of == GROUP_OF_ALL || map_get(&x->dead, dead_key(owner, e->partition, e->owner)) == MAP_NONE;
+}
+
+static int each_next(struct each *x, struct store_iter *it, struct err *err)
+{
+    struct entities *es = x->es;
     struct str first = store_iter_key(it);
     if (first.len < KEY_PREFIX)
         return err_set(err, ERR_CORRUPT, "a key of %u bytes among users and items", first.len);
     struct key prefix = {.len = KEY_PREFIX};
     memcpy(prefix.bytes, first.s, KEY_PREFIX);
     struct rd from = rd_of(prefix.bytes, KEY_PREFIX);
-    enum entity_kind kind = rd_u8(&from) == KEY_USER ? ENTITY_USER : ENTITY_ITEM;
+    enum entity_kind kind = (enum entity_kind)(rd_u8(&from) - KEY_USER);
     uint16_t partition = rd_be16(&from);
     uint64_t id = rd_be64(&from);
     struct entity *e = entity_new(es, kind, partition, id, (struct str){NULL, 0});
     if (entity_read(es, it, &prefix, e, &e, err) < 0)
         return -1;
-    int r = each(context, e);
+    int r = each_passes(x, e) ? x->each(x->context, e) : 0;
     entity_free(es, e);
     return r != 0 ? -1 : 0;
 }
@@ -222,11 +315,16 @@ static int entity_each(struct entities *es, struct store_iter *it,
 int entities_each(struct entities *es, enum entity_kind kind, int (*each)(void *context, struct entity *e),
                   void *context, struct err *err)
 {
-    char family = (char)(kind == ENTITY_USER ? KEY_USER : KEY_ITEM);
+    static_assert(KEY_ITEM - KEY_USER == ENTITY_ITEM && KEY_GROUP - KEY_USER == ENTITY_GROUP, "in one order");
+    struct each x = {.es = es, .each = each, .context = context};
+    if (kind == ENTITY_GROUP && sweep_each(es->store, es->expiry, each_dead, &x, err) < 0)
+        return -1;
+    char family = (char)(KEY_USER + (int)kind);
     struct store_iter *it = store_iter_new(es->store, (struct str){&family, 1}, (struct str){NULL, 0}, false);
     int r = 0;
     while (r == 0 && store_iter_valid(it))
-        r = entity_each(es, it, each, context, err);
+        r = each_next(&x, it, err);
+    map_done(&x.dead);
     if (store_iter_free(it, r == 0 ? err : NULL) < 0)
         r = -1;
     return r;
@@ -239,13 +337,54 @@ static void batch_put(struct store_batch *b, const struct key *key, const struct
     store_batch_put(b, key->bytes, key->len, value->data, value->len);
 }
 
+// The part of a group's name that says what it is, and its key in the index.
+static void batch_group(struct entities *es, const struct entity *e, struct store_batch *b)
+{
+    struct group_key group;
+    struct key key = {.len = 0};
+    entity_group(e, &group);
+    buf_put_u8(&es->value, (uint8_t)group.of);
+    buf_put_u8(&es->value, group.grouping);
+    buf_put_u64(&es->value, group.owner);
+    buf_put_u64(&es->value, group.value);
+    key_put_be(&key, KEY_INDEX, 1);
+    key_put_be(&key, group.partition, 2);
+    key_put_be(&key, group.owner, 8);
+    key_put_be(&key, (uint64_t)group.of, 1);
+    key_put_be(&key, group.grouping, 1);
+    key_put_be(&key, group.value, 8);
+    store_batch_put(b, key.bytes, key.len, "", 0);
+}
+
 static void batch_name(struct entities *es, const struct entity *e, struct key key, struct store_batch *b)
 {
     key_put_be(&key, KEY_SUB_NAME, 1);
     buf_clear(&es->value);
     buf_put_zigzag(&es->value, e->first_ts);
-    buf_put(&es->value, e->text, e->text_len);
+    if (e->kind == ENTITY_GROUP)
+        batch_group(es, e, b);
+    struct str text = entity_text(e);
+    buf_put(&es->value, text.s, text.len);
     batch_put(b, &key, &es->value);
+}
+
+// The records of the partitions that counted, and of the one that moved the last ts.
+static void batch_last(struct entities *es, struct entity *e, const struct key *prefix, struct store_batch *b)
+{
+    uint16_t partition = e->kind == ENTITY_GROUP ? e->partition : e->last_partition;
+    bool alone = (e->flags & ENTITY_LAST_DIRTY) != 0 && !totals_touch(e->totals, partition);
+    uint32_t at = 0;
+    uint32_t last = e->last_s != UINT32_MAX ? e->last_s : 0;
+    for (;; alone = false) {
+        buf_clear(&es->value);
+        buf_put_varint(&es->value, last);
+        if (!alone && !totals_next(e->totals, &at, &partition, &es->value))
+            return;
+        struct key key = *prefix;
+        key_put_be(&key, KEY_SUB_LAST, 1);
+        key_put_be(&key, partition, 2);
+        batch_put(b, &key, &es->value);
+    }
 }
 
 static void batch_profile(struct entities *es, const struct entity *e, struct key key, struct store_batch *b)
@@ -293,21 +432,20 @@ static void batch_tiles(struct entities *es, const struct entity *e, const struc
 static void batch_sequence(struct entities *es, struct sequence *s, const struct key *prefix,
                            struct store_batch *b)
 {
-    if (s->dirty_from >= s->end)
+    uint64_t block, last;
+    if (!sequence_dirty(s, &block, &last))
         return;
-    uint64_t begin = s->end - s->n;
-    uint64_t from = s->dirty_from > begin ? s->dirty_from : begin;
-    uint32_t slots = sequence_slots(es->options.sequence_last[s->action]);
-    for (uint64_t block = from / SEQUENCE_BLOCK; block * SEQUENCE_BLOCK < s->end; block++) {
+    uint32_t slots = sequence_slots(es->options.sequences[s->number].last);
+    for (; block <= last; block++) {
         struct key key = *prefix;
         key_put_be(&key, KEY_SUB_SEQUENCE, 1);
-        key_put_be(&key, s->action, 1);
+        key_put_be(&key, s->number, 1);
         key_put_be(&key, block % slots, 1);
         buf_clear(&es->value);
         sequence_block_put(s, block, &es->value);
         batch_put(b, &key, &es->value);
     }
-    s->dirty_from = UINT64_MAX;
+    sequence_written(s);
 }
 
 static void entity_batch(struct entities *es, struct entity *e, struct store_batch *b)
@@ -318,9 +456,11 @@ static void entity_batch(struct entities *es, struct entity *e, struct store_bat
     if (e->flags & ENTITY_PROFILE_DIRTY)
         batch_profile(es, e, prefix, b);
     batch_tiles(es, e, &prefix, b);
+    if (e->totals != NULL || e->flags & ENTITY_LAST_DIRTY)
+        batch_last(es, e, &prefix, b);
     for (struct sequence *s = e->sequences; s != NULL; s = s->next)
         batch_sequence(es, s, &prefix, b);
-    e->flags &= (uint8_t) ~(ENTITY_DIRTY | ENTITY_NAME_DIRTY | ENTITY_PROFILE_DIRTY);
+    e->flags &= (uint8_t) ~(ENTITY_DIRTY | ENTITY_NAME_DIRTY | ENTITY_PROFILE_DIRTY | ENTITY_LAST_DIRTY);
 }
 
 __attribute__((always_inline)) static inline void batch_prefetch(const struct entities *es, uint64_t i)
@@ -333,15 +473,77 @@ __attribute__((always_inline)) static inline void batch_prefetch(const struct en
 
 void entities_batch(struct entities *es, uint64_t commit, struct store_batch *b)
 {
-    assert(es->magic == ENTITIES_MAGIC);
+    assert(es->magic == ENTITIES_MAGIC && commit < UINT32_MAX);
     for (uint64_t i = 0; i < es->n_dirty; i++) {
+        if (i % BATCH_TURN == 0 && es->options.turn != NULL)
+            es->options.turn(es->options.turn_context);
         batch_prefetch(es, i);
         struct entity *e = es->dirty[i];
         assert(e->flags & ENTITY_DIRTY);
+        if (e->flags & ENTITY_BURIED) {
+            e->flags &= (uint8_t)~ENTITY_DIRTY;
+            continue;
+        }
         entity_batch(es, e, b);
-        e->commit = commit;
+        e->commit = (uint32_t)commit;
     }
     es->n_dirty = 0;
+}
+
+// ---- tombstones -------------------------------------------------------------------------------------------
+
+static struct key key_of_gone(uint64_t item)
+{
+    struct key k = {.len = 0};
+    key_put_be(&k, KEY_GONE, 1);
+    key_put_be(&k, 0, 2);
+    key_put_be(&k, item, 8);
+    return k;
+}
+
+static void gone_forget(uint64_t item, struct store_batch *b)
+{
+    struct key key = key_of_gone(item);
+    store_batch_delete(b, key.bytes, key.len);
+}
+
+void entities_gone(struct entities *es, uint64_t item, int64_t ts, struct store_batch *b)
+{
+    uint64_t forgotten = 0;
+    if (!gone_put(&es->gone, item, ts, &forgotten))
+        return;
+    struct key key = key_of_gone(item);
+    buf_clear(&es->value);
+    buf_put_zigzag(&es->value, ts);
+    batch_put(b, &key, &es->value);
+    if (forgotten != 0)
+        gone_forget(forgotten, b);
+}
+
+// What is more than gone_max, which may have been changed, goes with the next commit.
+int entities_gone_load(struct entities *es, struct store_batch *b, struct err *err)
+{
+    struct key prefix = key_of_gone(0);
+    prefix.len = 1;
+    struct store_iter *it = store_iter_new(es->store, key_str(&prefix), (struct str){NULL, 0}, false);
+    int r = 0;
+    for (; r == 0 && store_iter_valid(it); store_iter_next(it)) {
+        struct str key = store_iter_key(it);
+        struct str value = store_iter_value(it);
+        struct rd from = rd_of(value.s, value.len);
+        struct rd id = rd_of(key.s, key.len);
+        uint64_t forgotten = 0;
+        rd_bytes(&id, 3);
+        uint64_t item = rd_be64(&id);
+        int64_t ts = rd_zigzag(&from);
+        if (id.bad || from.bad || item == 0)
+            r = err_set(err, ERR_CORRUPT, "the record of an item that is gone is malformed");
+        else if (!gone_put(&es->gone, item, ts, &forgotten))
+            forgotten = item;
+        if (forgotten != 0)
+            gone_forget(forgotten, b);
+    }
+    return store_iter_free(it, r == 0 ? err : NULL) < 0 ? -1 : r;
 }
 
 // ---- canonical bytes --------------------------------------------------------------------------------------
@@ -367,37 +569,61 @@ static void counter_put(const struct counter *c, uint8_t measure, struct buf *to
 
 void entities_counters_put(struct entities *es, struct entity *e, struct buf *to)
 {
-    bool head = false;
+    size_t head = to->len;
+    entity_head_put(e, to);
+    size_t begin = to->len;
     uint32_t measures = e->measures;
     for (uint32_t i = 0; measures != 0; i++, measures &= measures - 1) {
         struct counter *c = entity_counter_nth(e, i);
         counter_merge(c, &es->tiling);
-        if (c->n == 0)
-            continue;
-        if (!head)
-            entity_head_put(e, to);
-        head = true;
-        counter_put(c, (uint8_t)__builtin_ctz(measures), to);
+        if (c->n > 0)
+            counter_put(c, (uint8_t)__builtin_ctz(measures), to);
     }
+    if (e->totals != NULL) {
+        buf_put_u8(to, UINT8_MAX); // no measure
+        totals_put(e->totals, to);
+    }
+    if (to->len == begin)
+        to->len = head;
 }
 
-void entities_sequences_put(const struct entity *e, struct buf *to)
+static void sequence_put(const struct entities *es, const struct entity *e, const struct sequence *s,
+                         struct buf *to)
 {
-    if (e->sequences != NULL)
-        entity_head_put(e, to);
-    for (const struct sequence *s = e->sequences; s != NULL; s = s->next) {
-        buf_put_u8(to, s->action);
-        buf_put_varint(to, s->n);
-        for (uint32_t i = 0; i < s->n; i++) {
-            buf_put_u64(to, sequence_at(s, i)->item);
-            buf_put_u64(to, (uint64_t)sequence_at(s, i)->ts);
-        }
+    struct sequence_entry *entries = mem_array(s->n, sizeof *entries);
+    uint32_t n = entities_sequence(es, e, s->number, s->n, entries);
+    if (n > 0) {
+        buf_put_u8(to, s->number);
+        buf_put_varint(to, n);
     }
+    for (uint32_t i = n; i > 0; i--) {
+        const struct sequence_entry *x = &entries[i - 1];
+        buf_put_u64(to, x->item);
+        buf_put_u64(to, (uint64_t)x->ts);
+        if (s->with & SEQUENCE_CATEGORY)
+            buf_put_u64(to, x->category);
+        if (s->with & SEQUENCE_AUTHOR)
+            buf_put_u64(to, x->author);
+        if (s->with & SEQUENCE_DWELL)
+            buf_put_u32(to, x->dwell_ms);
+    }
+    free(entries);
+}
+
+void entities_sequences_put(const struct entities *es, const struct entity *e, struct buf *to)
+{
+    size_t head = to->len;
+    entity_head_put(e, to);
+    size_t begin = to->len;
+    for (const struct sequence *s = e->sequences; s != NULL; s = s->next)
+        sequence_put(es, e, s, to);
+    if (to->len == begin)
+        to->len = head;
 }
 
 void entities_profile_put(const struct entity *e, struct buf *to)
 {
-    const struct profile *p = e->profile;
+    const struct profile *p = e->kind != ENTITY_GROUP ? e->profile : NULL;
     if (p == NULL)
         return;
     entity_head_put(e, to);
@@ -409,7 +635,7 @@ void entities_profile_put(const struct entity *e, struct buf *to)
 bool entities_key_expired(const struct state_options *options, int64_t watermark, const uint8_t *key,
                           size_t n)
 {
-    if (n != KEY_MAX || (key[0] != KEY_USER && key[0] != KEY_ITEM) || key[KEY_PREFIX] != KEY_SUB_TILES)
+    if (n != KEY_TILES || key[0] < KEY_USER || key[0] > KEY_GROUP || key[KEY_PREFIX] != KEY_SUB_TILES)
         return false;
     struct tiling t;
     tiling_init(&t, options->windows, options->n_windows);

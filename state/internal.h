@@ -14,6 +14,7 @@
 #include "state/samples.h"
 #include "state/state.h"
 #include "state/store.h"
+#include "state/sweep.h"
 
 enum {
     STATE_MAGIC = 0x53544154,
@@ -24,6 +25,7 @@ enum {
     NAMES_BYTES = 8 << 20, // of texts in memory, twice
     EXPIRE_COMMITS = 16,   // retention looks at so many commits at once
     COMMIT_RETRY_MS = 1000,
+    SWEEP_KEYS = 4096, // looked at a commit at least
 };
 
 struct key {
@@ -91,6 +93,8 @@ struct commit {
     struct store_batch *batch;
     int64_t watermark; // as of the commit
     uint64_t log_low;  // commits below it are not needed once this one is durable
+    struct buried_list buried;
+    struct expiry expiry[EXPIRY_KINDS]; // at the watermark
 };
 
 struct committer {
@@ -102,6 +106,11 @@ struct committer {
     bool stop;
     struct err err; // of the attempts of the commit under way; not retriable: the thread is done for
     uint64_t us_last, us_max;
+    struct sweep sweep;        // the commit thread's
+    struct buried_list found;  // by its sweeps, not yet taken
+    uint8_t place[KEY_PREFIX]; // of the sweep,
+    uint32_t place_n;          // as of then
+    uint64_t removed[3];       // users, items and groups
     int fd;
 };
 
@@ -117,21 +126,21 @@ struct state {
     uint64_t next_commit;      // its number; the first is 1
     uint64_t settled;          // durable, and the others know
     _Atomic uint64_t durable;
-    int64_t watermark; // INT64_MIN before the first
+    int64_t watermark;      // INT64_MIN before the first
+    struct err advance_err; // of a read in state_advance, or of a name: the next commit fails with it
     // What compaction may drop follows the last durable commit: an older watermark can come back after a
     // kill.
     _Atomic int64_t expire_watermark;
     _Atomic uint64_t expire_log;
     uint64_t log_expired; // commits below it were asked to go; commit thread only
     struct buf progress;
+    bool layout_changed; // the next commit writes it
     struct names names, names_before;
     struct buf name_read;
     struct blob *blobs;
     size_t n_blobs, cap_blobs;
     struct order order;
     struct outbox outbox;
-    struct sequence_entry *entries; // scratch of state_sequence_put
-    uint32_t cap_entries;
     uint64_t commits, commit_puts, commit_bytes;
     struct committer committer;
 };

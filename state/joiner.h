@@ -6,9 +6,12 @@
 // Exactness: all feedback is held until the watermark has passed its ts, so that an impression out of order, or a
 // later one that matches better, is there when it is matched: the result does not depend on arrival order.
 // Late feedback (ts below the watermark) is matched at once. Matching: same user and item, same request where
-// both name one, impression.ts <= feedback.ts < impression.ts + window; the latest by (ts, arrival).
+// both name one, impression.ts <= feedback.ts < impression.ts + the label's window; the latest by (ts, arrival).
 //
-// Cost: one map probe and one append an impression, two probes a feedback; pending and held are a ring each,
+// An impression waits until its sample leaves. Where something is known longer than that (a label with a longer
+// window, options.remember_ms, fake_negative) it is then kept, for corrected samples, until all windows are over.
+//
+// Cost: one map probe and one append an impression, two probes a feedback; waiting, kept and held are a ring each,
 // with a small heap for what comes out of order.
 #ifndef FRESHET_STATE_JOINER_H
 #define FRESHET_STATE_JOINER_H
@@ -19,6 +22,11 @@ struct joiner;
 typedef void joiner_emit_fn(void *context, const struct sample *sample); // seq is not set
 
 struct joiner *joiner_new(const struct state_join_options *options);
+// Called now and then while a block is made; it may read. NULL: nothing is.
+void joiner_turn_set(struct joiner *j, void (*turn)(void *context), void *context);
+// Tells how often options.thin.action came for an item, lately; needed where options.thin is set.
+typedef uint64_t joiner_count_fn(void *context, uint64_t item);
+void joiner_count_set(struct joiner *j, joiner_count_fn *count, void *context);
 void joiner_free(struct joiner *j);
 
 void joiner_impression(struct joiner *j, const struct state_impression *impression);
@@ -37,7 +45,8 @@ void joiner_recovered(struct joiner *j);
 // The oldest commit whose block recovery still needs.
 uint64_t joiner_low(const struct joiner *j, uint64_t next_commit);
 
-// Logical content in order: pending by (due, arrival) with labels, held feedback by (ts, arrival), counts.
+// Logical content in order: waiting, then kept impressions by (ts, arrival) with labels, held feedback by
+// (ts, arrival), counts.
 void joiner_digest(const struct joiner *j, struct hasher *h);
 // Pending impressions of one user, oldest first: for `get user`. Returns how many were written.
 struct joiner_pending {

@@ -1,30 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // The joiner's durable form: one block a commit, and its digest.
 //
-//     u8      version, 1
+//     u8      version, 2
 //     varint  commit
 //     zigzag  watermark (INT64_MIN: none yet)
 //     varint  arrival number of the next impression
-//     varint  x 8: counts, absolute
-//     u8      1: impressions of older blocks left, all up to (zigzag ts, varint arrival); 0: none did
-//     varint  n updates:     varint arrival, labels              of older impressions that are pending
-//     varint  n impressions: see impression_put                  that came since the last block and are
-//     pending varint  n held:        see held_put                        all of it varint  n bytes of samples
-//     that wait for the next advance labels: varint bits, u8 emitted, zigzag ts - impression ts for each bit,
-//     varint watch_ms
+//     varint  x 10: counts, absolute; then varint bits, and for each action among them varint after_window
+//     u8      1: impressions of older blocks are gone, 2: samples of older ones left, 3: both, 0: neither
+//             for each: all up to (zigzag ts, varint arrival)
+//     varint  n updates:     varint arrival, labels              of older impressions that are known
+//     varint  n impressions: see impression_put                  that came since the last block and are known
+//     varint  n held:        see held_put                        all of it
+//     varint  n bytes of samples that wait for the next advance
+// labels: varint bits, u8 (1: emitted, 2: told, 4: rate), varint told, f32 rate, zigzag ts - impression ts for
+//     each bit, varint watch_ms
 //
-// Everything that leaves is the least of all by (ts, arrival), so of the older impressions always a beginning
-// leaves: one mark tells which, whatever made them leave, and whatever the window was set to. A block that is
-// older than joiner_low holds none that is pending; updates and marks of later blocks pass over what they
-// do not find. How blocks become memory again is told in joiner_recover.c. About 25 bytes an impression, 12 where it shares user and request with the one before.
-// To change the layout raise the version and STATE_FORMAT.
+// What is forgotten is the least of all by (ts, arrival), so of the older impressions always a beginning goes: one
+// mark tells which, whatever made them go, and whatever the windows were set to; and another one whose sample left.
+// A block that is older than joiner_low holds none that is known; updates and marks of later blocks pass over what
+// they do not find. How blocks become memory again is told in joiner_recover.c. About 25 bytes an impression, 12
+// where it shares user and request with the one before. To change the layout raise the version and STATE_FORMAT.
+// Version 2: the second mark, IS_KEPT, what labels were told, two counts and after_window.
 #include <stdlib.h>
 
 #include "base/hash.h"
 #include "state/joiner_impl.h"
 #include "state/record.h"
 
-enum { BLOCK_VERSION = 1, BLOCK_COUNTS = 8 };
+enum { BLOCK_VERSION = 2, BLOCK_TURN = 256, BLOCK_COUNTS = 10 };
 
 enum shared {
     SHARED_USER = 1,
@@ -33,13 +36,18 @@ enum shared {
     SHARED_PARTITION = 8,
     SHARED_TS = 16,
     HAS_LABELS = 32,
+    IS_KEPT = 64,
 };
+
+enum { LABELS_EMITTED = 1, LABELS_TOLD = 2, LABELS_RATE = 4 };
+enum { MARK_GONE = 1, MARK_OUT = 2 };
 
 static void counts_fields(struct state_join_counts *c, uint64_t *ret_fields[BLOCK_COUNTS])
 {
-    uint64_t *const fields[BLOCK_COUNTS] = {&c->impressions, &c->joined,     &c->orphans,
-                                            &c->samples,     &c->corrected,  &c->negatives_dropped,
-                                            &c->left_early,  &c->late_labels};
+    uint64_t *const fields[BLOCK_COUNTS] = {&c->impressions,       &c->joined,     &c->orphans,
+                                            &c->samples,           &c->corrected,  &c->negatives_dropped,
+                                            &c->positives_thinned, &c->left_early, &c->forgotten_early,
+                                            &c->late_labels};
     memcpy(ret_fields, fields, sizeof fields);
 }
 
@@ -48,8 +56,14 @@ static void counts_fields(struct state_join_counts *c, uint64_t *ret_fields[BLOC
 
 static void labels_put(struct buf *to, const struct label_set *set, int64_t ts)
 {
+    bool rate = set->rate != 1.0f;
     buf_put_varint(to, set->labels);
-    buf_put_u8(to, set->emitted);
+    buf_put_u8(to, (uint8_t)((set->emitted ? LABELS_EMITTED : 0) | (set->told != 0 ? LABELS_TOLD : 0) |
+                             (rate ? LABELS_RATE : 0)));
+    if (set->told != 0)
+        buf_put_varint(to, set->told);
+    if (rate)
+        buf_put_f32(to, set->rate);
     record_times_put(to, set->labels, set->ts, ts);
     buf_put_varint(to, set->watch_ms);
 }
@@ -62,7 +76,8 @@ static uint8_t shared_of(const struct pending *p, const struct pending *last)
     return (uint8_t)((p->user == last->user ? SHARED_USER : 0) |
                      (p->request == last->request ? SHARED_REQUEST : 0) | (body ? SHARED_BODY : 0) |
                      (p->partition == last->partition ? SHARED_PARTITION : 0) |
-                     (p->ts == last->ts ? SHARED_TS : 0) | (p->set != PENDING_NONE ? HAS_LABELS : 0));
+                     (p->ts == last->ts ? SHARED_TS : 0) | (p->set != PENDING_NONE ? HAS_LABELS : 0) |
+                     (pending_kept(p) ? IS_KEPT : 0));
 }
 
 // `last` is the impression before it in the block; all zero before the first.
@@ -99,6 +114,13 @@ static bool fresh_pending(const struct joiner *j, size_t i)
 }
 
 // Returns how many there were.
+void joiner_turn_set(struct joiner *j, void (*turn)(void *context), void *context)
+{
+    joiner_check(j);
+    j->turn = turn;
+    j->turn_context = context;
+}
+
 static uint64_t impressions_put(const struct joiner *j, struct buf *to)
 {
     static const struct pending zero = {.set = PENDING_NONE};
@@ -108,6 +130,8 @@ static uint64_t impressions_put(const struct joiner *j, struct buf *to)
     buf_put_varint(to, n);
     const struct pending *last = &zero;
     for (size_t i = 0; i < j->fresh.len; i++) {
+        if (i % BLOCK_TURN == 0 && j->turn != NULL)
+            j->turn(j->turn_context);
         if (!fresh_pending(j, i))
             continue;
         impression_put(j, to, &j->slab[j->fresh.at[i]], last);
@@ -116,7 +140,7 @@ static uint64_t impressions_put(const struct joiner *j, struct buf *to)
     return n;
 }
 
-// Label sets whose impression left are done with, and freed here.
+// Label sets whose impression is forgotten are done with, and freed here.
 static void updates_put(struct joiner *j, struct buf *to)
 {
     uint64_t n = 0;
@@ -158,23 +182,40 @@ static void held_put(const struct joiner *j, struct buf *to)
     free(all);
 }
 
+static void counts_put(struct joiner *j, struct buf *to)
+{
+    uint64_t *fields[BLOCK_COUNTS];
+    uint32_t after = 0;
+    counts_fields(&j->counts, fields);
+    for (int i = 0; i < BLOCK_COUNTS; i++)
+        buf_put_varint(to, *fields[i]);
+    for (uint32_t a = 0; a < ACTION_MAX; a++)
+        after |= (uint32_t)(j->counts.after_window[a] > 0) << a;
+    buf_put_varint(to, after);
+    for (; after != 0; after &= after - 1)
+        buf_put_varint(to, j->counts.after_window[__builtin_ctz(after)]);
+}
+
+static void upto_put(struct buf *to, const struct joiner_upto *upto)
+{
+    if (!upto->any)
+        return;
+    buf_put_zigzag(to, upto->ts);
+    buf_put_varint(to, upto->arrival);
+}
+
 void joiner_block_put(struct joiner *j, uint64_t commit, struct buf *to)
 {
     joiner_check(j);
     joiner_recovered(j);
-    uint64_t *fields[BLOCK_COUNTS];
-    counts_fields(&j->counts, fields);
     buf_put_u8(to, BLOCK_VERSION);
     buf_put_varint(to, commit);
     buf_put_zigzag(to, j->watermark);
     buf_put_varint(to, j->next_arrival);
-    for (int i = 0; i < BLOCK_COUNTS; i++)
-        buf_put_varint(to, *fields[i]);
-    buf_put_u8(to, j->left);
-    if (j->left) {
-        buf_put_zigzag(to, j->left_ts);
-        buf_put_varint(to, j->left_arrival);
-    }
+    counts_put(j, to);
+    buf_put_u8(to, (uint8_t)((j->gone.any ? MARK_GONE : 0) | (j->out.any ? MARK_OUT : 0)));
+    upto_put(to, &j->gone);
+    upto_put(to, &j->out);
     updates_put(j, to);
     uint64_t live = impressions_put(j, to);
     held_put(j, to);
@@ -182,7 +223,7 @@ void joiner_block_put(struct joiner *j, uint64_t commit, struct buf *to)
     buf_put(to, j->ready.data, j->ready.len);
 
     joiner_source_add(j, commit, j->next_arrival, live);
-    j->left = false;
+    j->gone = j->out = (struct joiner_upto){0};
     j->fresh.len = 0;
     j->fresh_first = j->next_arrival;
 }
@@ -199,7 +240,12 @@ static void spoil(struct rd *from)
 static void labels_get(struct rd *from, int64_t ts, struct label_set *ret_set)
 {
     ret_set->labels = (uint32_t)rd_varint(from);
-    ret_set->emitted = rd_u8(from) != 0;
+    uint8_t flags = rd_u8(from);
+    ret_set->emitted = (flags & LABELS_EMITTED) != 0;
+    ret_set->told = flags & LABELS_TOLD ? (uint32_t)rd_varint(from) : 0;
+    ret_set->rate = flags & LABELS_RATE ? rd_f32(from) : 1.0f;
+    if ((ret_set->told & ~ret_set->labels) != 0)
+        spoil(from);
     record_times_get(from, ret_set->labels, ts, ret_set->ts);
     ret_set->watch_ms = rd_varint(from);
 }
@@ -207,19 +253,30 @@ static void labels_get(struct rd *from, int64_t ts, struct label_set *ret_set)
 static void labels_set(struct joiner *j, uint32_t at, const struct label_set *labels)
 {
     struct label_set *set = pending_set_make(j, at);
-    j->shadows += labels->emitted;
-    j->shadows -= set->emitted;
     *set = *labels;
     set->owner = at;
 }
 
-static void left_get(struct joiner *j, struct rd *from)
+static void upto_get(struct rd *from, bool any, struct joiner_upto *ret_upto)
 {
-    if (rd_u8(from) == 0)
+    *ret_upto = (struct joiner_upto){.any = any};
+    if (!any)
         return;
-    int64_t ts = rd_zigzag(from);
-    uint64_t arrival = rd_varint(from);
-    recover_mark(j, ts, arrival);
+    ret_upto->ts = rd_zigzag(from);
+    ret_upto->arrival = rd_varint(from);
+}
+
+static void marks_get(struct joiner *j, struct rd *from)
+{
+    struct joiner_upto gone;
+    struct joiner_upto out;
+    uint8_t marks = rd_u8(from);
+    upto_get(from, (marks & MARK_GONE) != 0, &gone);
+    upto_get(from, (marks & MARK_OUT) != 0, &out);
+    if (marks > (MARK_GONE | MARK_OUT))
+        spoil(from);
+    if (!from->bad)
+        recover_mark(j, &gone, &out);
 }
 
 static void updates_get(struct joiner *j, struct rd *from)
@@ -276,6 +333,8 @@ static void impression_get(struct joiner *j, struct rd *from, struct state_impre
         return;
     uint32_t at = recover_add(j, io_i, arrival);
     *io_arrival = arrival;
+    if (shared & IS_KEPT)
+        j->slab[at].arrival |= ARRIVAL_KEPT;
     if (!(shared & HAS_LABELS))
         return;
     struct label_set set = {0};
@@ -333,6 +392,12 @@ static void head_get(struct joiner *j, struct rd *from)
         j->next_arrival = next;
     for (int i = 0; i < BLOCK_COUNTS; i++)
         *fields[i] = rd_varint(from);
+    uint64_t after = rd_varint(from);
+    if (after >> ACTION_MAX != 0)
+        spoil(from);
+    memset(j->counts.after_window, 0, sizeof j->counts.after_window);
+    for (; after != 0 && !from->bad; after &= after - 1)
+        j->counts.after_window[__builtin_ctzll(after)] = rd_varint(from);
 }
 
 int joiner_block_get(struct joiner *j, uint64_t commit, struct rd *from, struct err *err)
@@ -348,7 +413,7 @@ int joiner_block_get(struct joiner *j, uint64_t commit, struct rd *from, struct 
                        (unsigned long)commit);
     recover_begin(j);
     head_get(j, from);
-    left_get(j, from);
+    marks_get(j, from);
     updates_get(j, from);
     uint64_t live = rd_varint(from);
     struct state_impression last = {0};
@@ -361,7 +426,7 @@ int joiner_block_get(struct joiner *j, uint64_t commit, struct rd *from, struct 
         return err_set(err, ERR_CORRUPT, "joiner block of commit %lu is damaged", (unsigned long)commit);
     joiner_source_add(j, commit, j->next_arrival, live);
     j->fresh_first = j->next_arrival;
-    j->left = false;
+    j->gone = j->out = (struct joiner_upto){0};
     return 0;
 }
 
@@ -370,17 +435,19 @@ int joiner_block_get(struct joiner *j, uint64_t commit, struct rd *from, struct 
 
 static void labels_digest(const struct label_set *set, struct hasher *h)
 {
-    const uint64_t head[] = {set->labels, set->emitted, set->watch_ms};
+    uint32_t rate;
+    memcpy(&rate, &set->rate, sizeof rate);
+    const uint64_t head[] = {set->labels, set->told, set->emitted, rate, set->watch_ms};
     hasher_put(h, head, sizeof head);
     for (uint32_t rest = set->labels; rest != 0; rest &= rest - 1)
         hasher_put(h, &set->ts[__builtin_ctz(rest)], sizeof set->ts[0]);
 }
 
-static void pending_digest(const struct joiner *j, struct hasher *h)
+static void pending_digest(const struct joiner *j, const struct timeq *q, struct hasher *h)
 {
-    static const struct label_set none = {0};
-    uint64_t n = timeq_count(&j->due);
-    struct timeq_entry *all = timeq_sorted(&j->due);
+    static const struct label_set none = {.rate = 1};
+    uint64_t n = timeq_count(q);
+    struct timeq_entry *all = timeq_sorted(q);
     hasher_put(h, &n, sizeof n);
     for (uint64_t i = 0; i < n; i++) {
         const struct pending *p = &j->slab[all[i].at];
@@ -420,7 +487,8 @@ static void ready_digest(const struct joiner *j, struct hasher *h)
         struct sample s;
         uint64_t commit = rd_varint(&r);
         record_get(&r, commit, &s);
-        const uint64_t fields[] = {s.impression, (uint64_t)s.emitted_ts, s.labels, s.corrected, s.watch_ms};
+        const uint64_t fields[] = {
+            s.impression, (uint64_t)s.emitted_ts, s.labels, s.told, s.masked, s.corrected, s.watch_ms};
         hasher_put(h, fields, sizeof fields);
         hasher_put(h, s.label_ts, sizeof s.label_ts);
     }
@@ -431,7 +499,8 @@ void joiner_digest(const struct joiner *j, struct hasher *h)
     joiner_check(j);
     struct state_join_counts counts;
     joiner_counts(j, &counts);
-    pending_digest(j, h);
+    pending_digest(j, &j->due, h);
+    pending_digest(j, &j->kept, h);
     held_digest(j, h);
     ready_digest(j, h);
     hasher_put(h, &counts, sizeof counts);

@@ -3,10 +3,12 @@
 //
 //     chains  tag of (user, item) -> newest of a chain      slab of struct pending, 64 bytes each
 //                                    newest --next--> oldest --next--> ... --next--> newest   (a circle)
-//     due     timeq over (ts, arrival)                      held  timeq over (ts, arrival) of feedback
+//     due     timeq over (ts, arrival): they wait           held  timeq over (ts, arrival) of feedback
+//     kept    the same: their sample has left
 //
-// Everything that leaves is the least of all by (ts, arrival), hence the oldest of its chain: a circle that
-// is known by its newest gives O(1) for adding the newest, for matching the newest and for taking the oldest.
+// What leaves is the least of `due`, what is forgotten the least of all by (ts, arrival), for every impression
+// is known longer than it waits. So what is forgotten is the oldest of its chain: a circle that is known by its
+// newest gives O(1) for adding the newest, for matching the newest and for taking the oldest.
 #ifndef FRESHET_STATE_JOINER_IMPL_H
 #define FRESHET_STATE_JOINER_IMPL_H
 
@@ -18,15 +20,16 @@
 
 enum { JOINER_MAGIC = 0x6a6f696e, PENDING_NONE = UINT32_MAX, UNLINKED_MAX = 16 };
 
-// A commit number has 40 bits here, an arrival number 56.
+// A commit number has 40 bits here, an arrival number 55.
 #define ARRIVAL_BITS 56
-#define ARRIVAL_FREE ((UINT64_C(1) << ARRIVAL_BITS) - 1) // the slot holds no impression
+#define ARRIVAL_KEPT (UINT64_C(1) << (ARRIVAL_BITS - 1)) // it stands in `kept`
+#define ARRIVAL_FREE (ARRIVAL_KEPT - 1)                  // the slot holds no impression
 #define WATERMARK_NONE INT64_MIN
 
 struct pending {
     uint64_t user, item, request;
     int64_t ts;
-    uint64_t arrival; // the number; above it the high 8 bits of the body's commit
+    uint64_t arrival; // the number; above it ARRIVAL_KEPT, then the high 8 bits of the body's commit
     uint32_t commit;  // its low 32 bits
     uint32_t user_at, item_at;
     uint16_t segment, partition;
@@ -38,10 +41,12 @@ _Static_assert(sizeof(struct pending) == 64, "one cache line");
 // The labels of one impression, made when the first one comes.
 struct label_set {
     uint32_t labels;
-    uint32_t owner; // PENDING_NONE: left; the set waits for the next block to be freed
+    uint32_t told;  // of them those that the last sample had
+    uint32_t owner; // PENDING_NONE: forgotten; the set waits for the next block to be freed
     uint32_t next;  // of a free set
-    bool emitted;   // its first sample is out already
-    bool dirty;     // stands in the list of updates for the next block
+    float rate; // at which its first sample with a label was kept: 1, or less by thinning; 0: it was dropped
+    bool emitted; // its first sample left with its first label, and before it was due
+    bool dirty;   // stands in the list of updates for the next block
     uint64_t watch_ms;
     int64_t ts[ACTION_MAX];
 };
@@ -64,35 +69,56 @@ struct list {
     size_t len, cap;
 };
 
-// Impressions of one durable block that are still pending.
+// Impressions of one durable block that are still known.
 struct joiner_source {
     uint64_t commit;
     uint64_t end; // arrival numbers below it, down to the end of the source before
     uint64_t live;
 };
 
-// Of the impressions in slots below `first`, all up to (ts, arrival) have left.
-struct joiner_mark {
+// All impressions up to (ts, arrival); none where `any` is not set.
+struct joiner_upto {
+    bool any;
     int64_t ts;
     uint64_t arrival;
+};
+
+// Of the impressions in slots below `first`: who was forgotten, and whose sample left.
+struct joiner_mark {
+    struct joiner_upto gone, out;
     uint32_t first;
 };
+
+static inline uint16_t pending_user_tag(uint64_t user)
+{
+    return (uint16_t)(hash_mix(user) >> 48);
+}
 
 struct joiner {
     uint32_t magic;
     struct state_join_options options;
     int64_t watermark;
-    struct state_join_counts counts; // held and pending are counted elsewhere
+    int64_t leave_ms;              // after the impression its sample leaves
+    int64_t known_ms;              // and it is forgotten
+    int64_t window_ms[ACTION_MAX]; // by label
+    double keep[ACTION_MAX];       // rates of negatives, by label
+    bool drops;                    // some negatives are not kept
+    joiner_count_fn *count;        // for thinning
+    void *count_context;
+    struct state_join_counts counts; // held, pending and kept are counted elsewhere
     uint64_t next_arrival;
     uint64_t held_order;
 
     struct pending *slab;
+    uint16_t
+        *users; // by slot: bits of the user's hash. To find those of one user is to read these, not the slots
     uint32_t slab_len, slab_cap, slab_free;
     struct chains chains;
     uint32_t unlinked[UNLINKED_MAX]; // came last, in order, and wait for their chain's slot to be fetched
     uint32_t n_unlinked;
-    struct timeq due; // by ts: the window is the same for all
-    uint64_t shadows; // impressions in memory whose first sample is out
+    struct timeq due;  // by ts: they wait equally long
+    struct timeq kept; // by ts
+    uint64_t shadows;  // impressions in `due` whose first sample is out
     struct label_set *sets;
     uint32_t sets_len, sets_cap, sets_free;
 
@@ -109,13 +135,14 @@ struct joiner {
 
     // Durability. Numbers below `fresh_first` stand in a block.
     uint64_t fresh_first;
-    struct list fresh;   // slots by arrival number, from fresh_first
-    struct list updates; // label sets of older impressions that changed
-    bool left;           // an older impression left since the last block: all up to (left_ts, left_arrival)
-    int64_t left_ts;
-    uint64_t left_arrival;
+    struct list fresh;       // slots by arrival number, from fresh_first
+    struct list updates;     // label sets of older impressions that changed
+    struct joiner_upto gone; // older impressions that were forgotten since the last block
+    struct joiner_upto out;  // older impressions whose sample left since then, and that are kept
     struct joiner_source *sources;
     size_t sources_head, sources_len, sources_cap;
+    void (*turn)(void *context); // in the middle of a block
+    void *turn_context;
     bool recovering; // blocks are being read back: see joiner_recover.c
     struct joiner_mark *marks;
     size_t marks_len, marks_cap;
@@ -145,6 +172,11 @@ static inline struct body_ref pending_body(const struct pending *p)
                              p->item_at};
 }
 
+static inline bool pending_kept(const struct pending *p)
+{
+    return (p->arrival & ARRIVAL_KEPT) != 0;
+}
+
 static inline struct label_set *pending_set(const struct joiner *j, const struct pending *p)
 {
     return p->set != PENDING_NONE ? &j->sets[p->set] : NULL;
@@ -152,8 +184,12 @@ static inline struct label_set *pending_set(const struct joiner *j, const struct
 
 // Makes the impression numbered `arrival` pending; gives its slot.
 uint32_t pending_add(struct joiner *j, const struct state_impression *i, uint64_t arrival);
-// Forgets the least pending by (ts, arrival), without a sample.
-void pending_drop(struct joiner *j);
+// Forgets the least of `from`, which is the least of all by (ts, arrival), without a sample.
+void pending_drop(struct joiner *j, struct timeq *from);
+// The sample of the least of `due` has left: it is kept.
+void pending_keep(struct joiner *j);
+// The label set in slot `at` changed, and goes into the next block.
+void label_set_dirty(struct joiner *j, uint32_t at);
 // The label set of a pending impression, made where it has none.
 struct label_set *pending_set_make(struct joiner *j, uint32_t at);
 void label_set_free(struct joiner *j, uint32_t set);
@@ -162,7 +198,7 @@ void held_clear(struct joiner *j);
 void joiner_source_add(struct joiner *j, uint64_t commit, uint64_t end, uint64_t live);
 // A slot with impression and number and nothing else: in no chain and in no queue.
 uint32_t pending_place(struct joiner *j, const struct state_impression *i, uint64_t arrival);
-// Puts what stands in slot `at` into its chain, when its line has been fetched, and into `due`.
+// Puts what stands in slot `at` into its chain, when its line has been fetched, and into `due` or `kept`.
 void pending_enter(struct joiner *j, uint32_t at);
 // Forgets what stands in slot `at`, which is in no chain and in no queue; the slot itself remains taken.
 void pending_forget(struct joiner *j, uint32_t at);
@@ -177,7 +213,7 @@ void recover_begin(struct joiner *j);
 uint32_t recover_add(struct joiner *j, const struct state_impression *i, uint64_t arrival);
 // The slot of the impression numbered `arrival`, or PENDING_NONE.
 uint32_t recover_find(const struct joiner *j, uint64_t arrival);
-// Of the impressions added so far, all up to (ts, arrival) have left.
-void recover_mark(struct joiner *j, int64_t ts, uint64_t arrival);
+// Of the impressions added so far, who was forgotten and whose sample left.
+void recover_mark(struct joiner *j, const struct joiner_upto *gone, const struct joiner_upto *out);
 
 #endif

@@ -3,12 +3,12 @@
 //
 // While blocks are read, the slab alone is filled: impressions come in order of arrival, so it is sorted by
 // arrival, and a number is found where its distance from the last one says, or a little further on, for some
-// are missing. What the marks say of who left is kept for the end: of an impression the greatest mark of all
-// later blocks decides. Then one pass in order of memory drops those that left, and puts the others into
-// chains and queue, whose sizes are known by now.
+// are missing. What the marks say of who is forgotten, and whose sample left, is kept for the end: of an
+// impression the greatest mark of all later blocks decides. Then one pass in order of memory drops those that
+// are gone, and puts the others into chains and queues, whose sizes are known by now.
 //
-// When the slab is full, those that left so far are dropped and the others moved together: memory is in
-// proportion to what is pending, also where one impression far in the future keeps old blocks alive.
+// When the slab is full, those that are gone so far are dropped and the others moved together: memory is in
+// proportion to what is known, also where one impression far in the future keeps old blocks alive.
 //
 // Cost: one cache line an impression, twice; one line of the chains, fetched ahead.
 #include <stdlib.h>
@@ -24,34 +24,43 @@ void recover_begin(struct joiner *j)
     j->recovering = true;
 }
 
-void recover_mark(struct joiner *j, int64_t ts, uint64_t arrival)
+void recover_mark(struct joiner *j, const struct joiner_upto *gone, const struct joiner_upto *out)
 {
-    if (j->slab_len == 0)
+    if (j->slab_len == 0 || (!gone->any && !out->any))
         return;
     if (j->marks_len == j->marks_cap) {
         j->marks_cap = j->marks_cap > 0 ? j->marks_cap * 2 : MARKS_FIRST;
         j->marks = mem_resize(j->marks, j->marks_cap, sizeof *j->marks);
     }
-    j->marks[j->marks_len++] = (struct joiner_mark){ts, arrival, j->slab_len};
+    j->marks[j->marks_len++] = (struct joiner_mark){*gone, *out, j->slab_len};
 }
 
-static bool mark_reaches(const struct joiner_mark *m, int64_t ts, uint64_t arrival)
+static bool upto_reaches(const struct joiner_upto *u, int64_t ts, uint64_t arrival)
 {
-    return m->ts > ts || (m->ts == ts && m->arrival >= arrival);
+    return u->any && (u->ts > ts || (u->ts == ts && u->arrival >= arrival));
 }
 
-// Forgets all that left, from the last mark back to the first.
+static void upto_raise(struct joiner_upto *u, const struct joiner_upto *by)
+{
+    if (by->any && (!u->any || upto_reaches(by, u->ts, u->arrival)))
+        *u = *by;
+}
+
+// Forgets all that is gone, from the last mark back to the first, and tells whose sample is out.
 static void marks_settle(struct joiner *j)
 {
-    struct joiner_mark most = {.ts = INT64_MIN};
+    struct joiner_upto gone = {0};
+    struct joiner_upto out = {0};
     for (size_t k = j->marks_len; k > 0; k--) {
         const struct joiner_mark *m = &j->marks[k - 1];
-        if (k == j->marks_len || mark_reaches(m, most.ts, most.arrival))
-            most = *m;
+        upto_raise(&gone, &m->gone);
+        upto_raise(&out, &m->out);
         for (uint32_t at = k > 1 ? j->marks[k - 2].first : 0; at < m->first; at++) {
-            const struct pending *p = &j->slab[at];
-            if (mark_reaches(&most, p->ts, pending_arrival(p)))
+            struct pending *p = &j->slab[at];
+            if (upto_reaches(&gone, p->ts, pending_arrival(p)))
                 pending_forget(j, at);
+            else if (upto_reaches(&out, p->ts, pending_arrival(p)))
+                p->arrival |= ARRIVAL_KEPT;
         }
     }
     j->marks_len = 0;
@@ -105,10 +114,11 @@ uint32_t recover_find(const struct joiner *j, uint64_t arrival)
     return pending_arrival(&j->slab[high]) == arrival ? high : PENDING_NONE;
 }
 
-// How many of each block are left; blocks of which none is go from the list.
-static void sources_count(struct joiner *j)
+// How many of each block are left; blocks of which none is go from the list. Returns how many of all are kept.
+static uint64_t sources_count(struct joiner *j)
 {
     size_t source = j->sources_head;
+    uint64_t kept = 0;
     for (size_t k = source; k < j->sources_len; k++)
         j->sources[k].live = 0;
     for (uint32_t at = 0; at < j->slab_len; at++) {
@@ -119,6 +129,7 @@ static void sources_count(struct joiner *j)
             source++;
         assert(source < j->sources_len);
         j->sources[source].live++;
+        kept += pending_kept(&j->slab[at]);
     }
     size_t to = 0;
     for (size_t k = j->sources_head; k < j->sources_len; k++)
@@ -126,6 +137,17 @@ static void sources_count(struct joiner *j)
             j->sources[to++] = j->sources[k];
     j->sources_head = 0;
     j->sources_len = to;
+    return kept;
+}
+
+static void queues_reserve(struct joiner *j, uint64_t kept)
+{
+    uint64_t n = 0;
+    for (size_t k = 0; k < j->sources_len; k++)
+        n += j->sources[k].live;
+    timeq_reserve(&j->due, n - kept);
+    timeq_reserve(&j->kept, kept);
+    chains_reserve(j, n);
 }
 
 void joiner_recovered(struct joiner *j)
@@ -135,17 +157,16 @@ void joiner_recovered(struct joiner *j)
         return;
     j->recovering = false;
     marks_settle(j);
-    sources_count(j);
-    uint64_t n = 0;
-    for (size_t k = 0; k < j->sources_len; k++)
-        n += j->sources[k].live;
-    timeq_reserve(&j->due, n);
-    chains_reserve(j, n);
+    queues_reserve(j, sources_count(j));
+    j->shadows = 0;
     for (uint32_t at = 0; at < j->slab_len; at++) {
-        if (pending_arrival(&j->slab[at]) == ARRIVAL_FREE)
+        const struct pending *p = &j->slab[at];
+        if (pending_arrival(p) == ARRIVAL_FREE) {
             pending_slot_free(j, at);
-        else
-            pending_enter(j, at);
+            continue;
+        }
+        j->shadows += p->set != PENDING_NONE && !pending_kept(p) && j->sets[p->set].emitted;
+        pending_enter(j, at);
     }
     free(j->marks);
     j->marks = NULL;

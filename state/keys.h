@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layout of keys, format 1 (STATE_FORMAT). Every key begins with 11 bytes of the same shape, on which the
+// The layout of keys, format 2 (STATE_FORMAT; a store of format 1, which had no groups and other
+// sequences, is refused). Every key begins with 11 bytes of the same shape, on which the
 // prefix filter stands:
 //
 //     +--------+------------------+-------------------------------+----- ...
@@ -10,16 +11,22 @@
 //   META   00   0              name                          format, retention marks, progress
 //   USER   10   user hash      sub, see below                partition of the event that made the user
 //   ITEM   11   item hash      sub                           partition 0
+//   GROUP  12   hash of key    sub                           what a user, an item or all have under one value
+//   INDEX  13   owner          of u8 grouping u8 value be64  the groups of an owner; no value
 //   NAME   20   hash           -                             text of a hashed value
+//   GONE   21   item hash      -                             ts since when the item is gone, zigzag
 //   ROW    30   feature id     -                             partition = table number; one embedding row
 //   BLOB   31   hash of name   name, chunk be16              a piece of at most 1 MiB
 //   LOG    80   commit number  part u8 (b j s d o x), n be16 what one commit appended
 //
-//   sub of USER and ITEM:
-//     'N'                       text and first ts
+//   sub of USER, ITEM and GROUP:
 //     'A'                       profile: ts and the caller's record
 //     'C' hour be32 part be16   tiles of one hour of event time from one partition, all measures
-//     'S' action u8 slot u8     32 entries of one Last-N sequence, slot = (position / 32) % slots
+//     'L' part be16             last ts and lifetime totals from one partition
+//     'N'                       first ts, of a group its key, text
+//     'S' number u8 slot u8     32 entries of one sequence, slot = (position / 32) % slots
+//
+//   The partition of a group, and of its owner in the index, is the user's, or 0.
 //
 // Families below LOG are rewritten in place by later commits; LOG is only appended to, in order of commit, and
 // its retention is a deletion of whole files. To change a layout, raise STATE_FORMAT and say here what became
@@ -33,7 +40,10 @@ enum key_family {
     KEY_META = 0x00,
     KEY_USER = 0x10,
     KEY_ITEM = 0x11,
+    KEY_GROUP = 0x12,
+    KEY_INDEX = 0x13,
     KEY_NAME = 0x20,
+    KEY_GONE = 0x21,
     KEY_ROW = 0x30,
     KEY_BLOB = 0x31,
     KEY_LOG = 0x80,
@@ -41,7 +51,13 @@ enum key_family {
 
 enum { KEY_PREFIX = 11 };
 
-enum key_sub { KEY_SUB_NAME = 'N', KEY_SUB_PROFILE = 'A', KEY_SUB_TILES = 'C', KEY_SUB_SEQUENCE = 'S' };
+enum key_sub {
+    KEY_SUB_PROFILE = 'A',
+    KEY_SUB_TILES = 'C',
+    KEY_SUB_LAST = 'L',
+    KEY_SUB_NAME = 'N',
+    KEY_SUB_SEQUENCE = 'S',
+};
 
 enum key_log {
     KEY_LOG_BODIES = 'b',

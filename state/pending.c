@@ -2,8 +2,8 @@
 // The joiner's memory (drawn in joiner_impl.h): slots, chains, label sets, held feedback, and which durable
 // block still has an impression that waits. No rule of joining stands here.
 //
-// Cost of an impression: a slot (the one freed last, still in the cache), one map probe, one append. Of its
-// leave: one probe, one look at the newest of its chain. A chain is walked only for an impression out of
+// Cost of an impression: a slot (the one freed last, still in the cache), one map probe, one append. Of being
+// forgotten: one probe, one look at the newest of its chain. A chain is walked only for an impression out of
 // order.
 #include <stdlib.h>
 
@@ -62,6 +62,7 @@ static uint32_t pending_slot(struct joiner *j)
         assert(j->slab_cap < PENDING_NONE / 2);
         uint32_t cap = pending_cap(j, j->slab_cap);
         j->slab = slab_grow(j->slab, j->slab_len, j->slab_cap, cap, sizeof *j->slab);
+        j->users = slab_grow(j->users, j->slab_len, j->slab_cap, cap, sizeof *j->users);
         j->slab_cap = cap;
     }
     return j->slab_len++;
@@ -94,7 +95,7 @@ struct label_set *pending_set_make(struct joiner *j, uint32_t at)
     struct pending *p = &j->slab[at];
     if (p->set == PENDING_NONE) {
         p->set = label_set_slot(j);
-        j->sets[p->set] = (struct label_set){.owner = at};
+        j->sets[p->set] = (struct label_set){.owner = at, .rate = 1};
     }
     return &j->sets[p->set];
 }
@@ -123,6 +124,7 @@ static size_t chains_bytes(const struct joiner *j)
 void pending_done(struct joiner *j)
 {
     mem_unmap(j->slab, j->slab_cap * sizeof *j->slab);
+    mem_unmap(j->users, j->slab_cap * sizeof *j->users);
     mem_unmap(j->sets, j->sets_cap * sizeof *j->sets);
     mem_unmap(j->chains.slots, chains_bytes(j));
     j->chains = (struct chains){0};
@@ -273,7 +275,7 @@ void joiner_source_add(struct joiner *j, uint64_t commit, uint64_t end, uint64_t
     j->sources[j->sources_len++] = (struct joiner_source){commit, end, live};
 }
 
-// The impression numbered `arrival` left: its block has one less that waits.
+// The impression numbered `arrival` is forgotten: its block has one less that is known.
 static void joiner_source_leave(struct joiner *j, uint64_t arrival)
 {
     size_t low = j->sources_head;
@@ -308,6 +310,7 @@ uint32_t pending_place(struct joiner *j, const struct state_impression *i, uint6
     assert(arrival < ARRIVAL_FREE && i->body.segment <= UINT16_MAX);
     assert(i->body.commit >> (64 - ARRIVAL_BITS + 32) == 0);
     uint32_t at = pending_slot(j);
+    j->users[at] = pending_user_tag(i->user);
     j->slab[at] = (struct pending){
         .user = i->user,
         .item = i->item,
@@ -328,7 +331,7 @@ void pending_enter(struct joiner *j, uint32_t at)
 {
     const struct pending *p = &j->slab[at];
     chain_insert_later(j, at);
-    timeq_push(&j->due, (struct timeq_entry){p->ts, pending_arrival(p), at});
+    timeq_push(pending_kept(p) ? &j->kept : &j->due, (struct timeq_entry){p->ts, pending_arrival(p), at});
 }
 
 uint32_t pending_add(struct joiner *j, const struct state_impression *i, uint64_t arrival)
@@ -338,13 +341,22 @@ uint32_t pending_add(struct joiner *j, const struct state_impression *i, uint64_
     return at;
 }
 
-// The label set of an impression that leaves; one that stands in the list of updates is freed with the list.
+// The label set of an impression that is forgotten; one that stands in the list of updates is freed with the list.
 static void pending_set_drop(struct joiner *j, uint32_t set)
 {
-    j->shadows -= j->sets[set].emitted;
     j->sets[set].owner = PENDING_NONE;
     if (!j->sets[set].dirty)
         label_set_free(j, set);
+}
+
+void label_set_dirty(struct joiner *j, uint32_t at)
+{
+    const struct pending *p = &j->slab[at];
+    struct label_set *set = &j->sets[p->set];
+    if (set->dirty || pending_arrival(p) >= j->fresh_first)
+        return;
+    set->dirty = true;
+    list_add(&j->updates, p->set);
 }
 
 void pending_forget(struct joiner *j, uint32_t at)
@@ -354,23 +366,39 @@ void pending_forget(struct joiner *j, uint32_t at)
     j->slab[at].arrival = ARRIVAL_FREE;
 }
 
-void pending_drop(struct joiner *j)
+void pending_keep(struct joiner *j)
+{
+    const struct timeq_entry least = *timeq_min(&j->due);
+    struct pending *p = &j->slab[least.at];
+    const struct label_set *set = pending_set(j, p);
+    if (pending_arrival(p) < j->fresh_first)
+        j->out = (struct joiner_upto){true, p->ts, pending_arrival(p)};
+    if (set != NULL) {
+        j->shadows -= set->emitted;
+        label_set_dirty(j, least.at);
+    }
+    p->arrival |= ARRIVAL_KEPT;
+    timeq_pop(&j->due);
+    timeq_push(&j->kept, least);
+}
+
+void pending_drop(struct joiner *j, struct timeq *from)
 {
     chain_link_all(j);
-    uint32_t at = timeq_min(&j->due)->at;
+    uint32_t at = timeq_min(from)->at;
     const struct pending *p = &j->slab[at];
     uint64_t arrival = pending_arrival(p);
     if (arrival < j->fresh_first) {
         joiner_source_leave(j, arrival);
-        j->left = true;
-        j->left_ts = p->ts;
-        j->left_arrival = arrival;
+        j->gone = (struct joiner_upto){true, p->ts, arrival};
     }
-    if (p->set != PENDING_NONE)
+    if (p->set != PENDING_NONE) {
+        j->shadows -= !pending_kept(p) && j->sets[p->set].emitted;
         pending_set_drop(j, p->set);
+    }
     chain_remove_oldest(j, at);
     pending_slot_free(j, at);
-    timeq_pop(&j->due);
+    timeq_pop(from);
 }
 
 // ---- held feedback
@@ -405,5 +433,6 @@ uint64_t joiner_bytes(const struct joiner *j)
     return sizeof *j + j->slab_len * sizeof *j->slab + j->sets_len * sizeof *j->sets +
            j->feedback_cap * sizeof *j->feedback + j->sources_cap * sizeof *j->sources +
            (j->feedback_free.cap + j->fresh.cap + j->updates.cap) * sizeof(uint32_t) + j->ready.cap +
-           timeq_bytes(&j->due) + timeq_bytes(&j->held) + chains_bytes(j) + j->marks_cap * sizeof *j->marks;
+           timeq_bytes(&j->due) + timeq_bytes(&j->kept) + timeq_bytes(&j->held) + chains_bytes(j) +
+           j->marks_cap * sizeof *j->marks;
 }

@@ -13,7 +13,7 @@
 #include "state/record.h"
 #include "state/samples_impl.h"
 
-enum { META_VERSION = 1 };
+enum { META_VERSION = 2 };
 
 // ---- parts ------------------------------------------------------------------------------------------------
 
@@ -24,6 +24,7 @@ static struct log_part *part_new(uint64_t commit, uint64_t seq, int64_t time)
     p->first = p->end = seq;
     p->body_low = UINT64_MAX;
     p->time = time;
+    p->low = INT64_MAX;
     return p;
 }
 
@@ -50,6 +51,7 @@ struct samples *samples_new(struct store *store, uint64_t body_cache_bytes)
     l->store = store;
     l->cache.budget = body_cache_bytes;
     l->time = INT64_MIN;
+    l->published = UINT64_MAX;
     l->parts = l->now = part_new(0, 0, l->time);
     return l;
 }
@@ -65,7 +67,8 @@ void samples_free(struct samples *l)
         part_free(p);
     }
     segment_cache_done(&l->cache);
-    buf_done(&l->cursor.value);
+    for (int i = 0; i < LOG_CURSORS; i++)
+        buf_done(&l->cursors[i].value);
     free(l);
 }
 
@@ -144,8 +147,18 @@ static struct log_value *value_now(struct log_part *p)
         p->values = mem_resize(p->values, p->cap_values, sizeof *p->values);
     }
     struct log_value *v = &p->values[p->n_values++];
-    *v = (struct log_value){.first = p->end};
+    *v = (struct log_value){.first = p->end, .low = INT64_MAX, .high = INT64_MIN, .time = p->time};
     return v;
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 uint64_t samples_append(struct samples *l, const struct sample *sample)
@@ -158,8 +171,11 @@ uint64_t samples_append(struct samples *l, const struct sample *sample)
     v->n++;
     p->end++;
     p->body_low = sample->body.commit < p->body_low ? sample->body.commit : p->body_low;
-    p->time = sample->emitted_ts > p->time ? sample->emitted_ts : p->time;
-    l->time = p->time;
+    p->time = larger(sample->emitted_ts, p->time);
+    p->low = smaller(sample->emitted_ts, p->low);
+    v->high = larger(sample->emitted_ts, v->high);
+    v->low = smaller(sample->emitted_ts, v->low);
+    l->time = v->time = p->time;
     return l->end++;
 }
 
@@ -175,11 +191,39 @@ uint64_t samples_begin(const struct samples *l)
     return l->begin;
 }
 
+uint64_t samples_durable_end(const struct samples *l)
+{
+    samples_check(l);
+    return l->parts->first;
+}
+
 void samples_trained(struct samples *l, uint64_t seq)
 {
     samples_check(l);
     assert(seq <= l->end);
     l->trained = seq > l->trained ? seq : l->trained;
+}
+
+void samples_published(struct samples *l, uint64_t seq)
+{
+    samples_check(l);
+    assert(seq <= l->end || seq == UINT64_MAX);
+    l->published = seq;
+}
+
+const struct samples_gone *samples_gone(const struct samples *l)
+{
+    samples_check(l);
+    return &l->gone;
+}
+
+uint64_t samples_log_bytes(const struct samples *l)
+{
+    samples_check(l);
+    uint64_t bytes = l->open_bytes;
+    for (uint32_t i = 0; i < l->n_runs; i++)
+        bytes += l->runs[i].bytes;
+    return bytes;
 }
 
 // ---- commits ----------------------------------------------------------------------------------------------
@@ -195,27 +239,47 @@ void log_key(uint64_t commit, uint8_t part, uint16_t n, uint8_t ret_key[LOG_KEY]
     memcpy(ret_key + 12, &n_be, sizeof n_be);
 }
 
-// Merges runs by pairs.
-static void runs_thin(struct samples *l)
+// Makes one run of the two neighbours that are the smallest together.
+static void runs_merge(struct samples *l)
 {
-    for (uint32_t i = 0; i < LOG_RUNS / 2; i++) {
-        struct log_run a = l->runs[(size_t)2 * i];
-        const struct log_run *b = &l->runs[(size_t)2 * i + 1];
-        a.time = b->time;
-        a.body_low = b->body_low < a.body_low ? b->body_low : a.body_low;
-        l->runs[i] = a;
-    }
-    l->n_runs = LOG_RUNS / 2;
+    uint32_t least = 0;
+    for (uint32_t i = 1; i + 1 < l->n_runs; i++)
+        if (l->runs[i].bytes + l->runs[i + 1].bytes < l->runs[least].bytes + l->runs[least + 1].bytes)
+            least = i;
+    struct log_run *a = &l->runs[least];
+    const struct log_run *b = a + 1;
+    a->time = b->time;
+    a->low = smaller(a->low, b->low);
+    a->body_low = b->body_low < a->body_low ? b->body_low : a->body_low;
+    a->bytes += b->bytes;
+    l->n_runs--;
+    memmove(a + 1, a + 2, (l->n_runs - least - 1) * sizeof *a);
+}
+
+static uint64_t part_bytes(const struct log_part *p)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < p->n_segments; i++)
+        bytes += p->segments[i]->len;
+    for (uint32_t i = 0; i < p->n_values; i++)
+        bytes += p->values[i].bytes.len;
+    return bytes;
 }
 
 static void run_add(struct samples *l, const struct log_part *p)
 {
+    l->open_bytes += part_bytes(p);
     if (p->end == p->first)
         return;
     if (l->n_runs == LOG_RUNS)
-        runs_thin(l);
-    uint64_t low = p->body_low < p->commit ? p->body_low : p->commit;
-    l->runs[l->n_runs++] = (struct log_run){p->commit, p->first, low, p->time};
+        runs_merge(l);
+    l->runs[l->n_runs++] = (struct log_run){.commit = p->commit,
+                                            .first = p->first,
+                                            .body_low = p->body_low < p->commit ? p->body_low : p->commit,
+                                            .time = p->time,
+                                            .low = p->low,
+                                            .bytes = l->open_bytes};
+    l->open_bytes = 0;
 }
 
 static void value_batch(struct store_batch *b, uint64_t commit, uint16_t n, const struct log_value *v,
@@ -227,8 +291,18 @@ static void value_batch(struct store_batch *b, uint64_t commit, uint16_t n, cons
     buf_put_u8(scratch, RECORDS_VERSION);
     buf_put_varint(scratch, v->first);
     buf_put_varint(scratch, v->n);
+    buf_put_zigzag(scratch, v->time);
+    buf_put_varint(scratch, v->n > 0 ? (uint64_t)time_minus(v->time, v->high) : 0);
+    buf_put_varint(scratch, v->n > 0 ? (uint64_t)time_minus(v->high, v->low) : 0);
     buf_put(scratch, v->bytes.data, v->bytes.len);
     store_batch_put(b, key, sizeof key, scratch->data, scratch->len);
+}
+
+void samples_turn_set(struct samples *l, void (*turn)(void *context), void *context)
+{
+    samples_check(l);
+    l->turn = turn;
+    l->turn_context = context;
 }
 
 void samples_batch(struct samples *l, struct store_batch *b)
@@ -239,10 +313,12 @@ void samples_batch(struct samples *l, struct store_batch *b)
     assert(!p->batched && p->n_values <= UINT16_MAX);
     for (uint32_t i = 0; i < p->n_segments; i++) {
         uint8_t key[LOG_KEY];
+        if (l->turn != NULL)
+            l->turn(l->turn_context);
         log_key(p->commit, KEY_LOG_BODIES, (uint16_t)i, key);
         store_batch_put(b, key, sizeof key, p->segments[i]->bytes, p->segments[i]->len);
     }
-    const struct log_value none = {.first = p->first};
+    const struct log_value none = {.first = p->first, .time = p->time};
     if (p->n_values == 0)
         value_batch(b, p->commit, 0, &none, &scratch);
     for (uint32_t i = 0; i < p->n_values; i++)
@@ -281,18 +357,47 @@ static uint64_t runs_end(const struct samples *l, uint32_t n)
     return l->now->batched ? l->end : l->now->first;
 }
 
-uint64_t samples_low(struct samples *l, int64_t watermark, uint64_t keep_ms)
+// How many runs are older than `cut`, trained on and published.
+static uint32_t runs_old(const struct samples *l, int64_t cut)
+{
+    uint64_t done = l->trained < l->published ? l->trained : l->published;
+    uint32_t n = 0;
+    while (n < l->n_runs && l->runs[n].time < cut && runs_end(l, n + 1) <= done)
+        n++;
+    return n;
+}
+
+// How many runs, all of them trained on, must go so that `keep_bytes` remain.
+static uint32_t runs_over(const struct samples *l, uint64_t keep_bytes)
+{
+    uint64_t bytes = samples_log_bytes(l);
+    uint32_t n = 0;
+    while (n < l->n_runs && bytes > keep_bytes && runs_end(l, n + 1) <= l->trained)
+        bytes -= l->runs[n++].bytes;
+    return n;
+}
+
+// Lets go of the first `n` runs. Returns how many samples that were.
+static uint64_t runs_drop(struct samples *l, uint32_t n)
+{
+    uint64_t begin = l->begin;
+    l->begin = n > 0 ? runs_end(l, n) : l->begin;
+    l->n_runs -= n;
+    memmove(l->runs, l->runs + n, l->n_runs * sizeof l->runs[0]);
+    return l->begin - begin;
+}
+
+uint64_t samples_low(struct samples *l, int64_t watermark, uint64_t keep_ms, uint64_t keep_bytes)
 {
     samples_check(l);
     int64_t clock = watermark < l->time ? watermark : l->time;
     bool ever = keep_ms == 0 || keep_ms > INT64_MAX || clock < INT64_MIN + (int64_t)keep_ms;
-    int64_t cut = ever ? INT64_MIN : clock - (int64_t)keep_ms;
-    uint32_t gone = 0;
-    while (gone < l->n_runs && l->runs[gone].time < cut && runs_end(l, gone + 1) <= l->trained)
-        gone++;
-    l->begin = gone > 0 ? runs_end(l, gone) : l->begin;
-    l->n_runs -= gone;
-    memmove(l->runs, l->runs + gone, l->n_runs * sizeof l->runs[0]);
+    l->gone.by_age += runs_drop(l, runs_old(l, ever ? INT64_MIN : clock - (int64_t)keep_ms));
+    l->gone.by_size += runs_drop(l, keep_bytes > 0 ? runs_over(l, keep_bytes) : 0);
+    if (l->published < l->begin) {
+        l->gone.unpublished += l->begin - l->published;
+        l->published = l->begin;
+    }
     uint64_t low = l->now->body_low < l->now->commit ? l->now->body_low : l->now->commit;
     for (uint32_t i = 0; i < l->n_runs; i++)
         low = l->runs[i].body_low < low ? l->runs[i].body_low : low;
@@ -309,6 +414,10 @@ void samples_meta_put(const struct samples *l, struct buf *to)
     buf_put_varint(to, l->begin);
     buf_put_varint(to, l->last_commit);
     buf_put_zigzag(to, l->time);
+    buf_put_varint(to, l->open_bytes);
+    buf_put_varint(to, l->gone.by_age);
+    buf_put_varint(to, l->gone.by_size);
+    buf_put_varint(to, l->gone.unpublished);
     buf_put_varint(to, l->n_runs);
     struct log_run last = {0};
     for (uint32_t i = 0; i < l->n_runs; i++) {
@@ -317,6 +426,8 @@ void samples_meta_put(const struct samples *l, struct buf *to)
         buf_put_varint(to, r->first - last.first);
         buf_put_varint(to, r->commit - r->body_low);
         buf_put_zigzag(to, time_minus(r->time, last.time));
+        buf_put_varint(to, (uint64_t)time_minus(r->time, r->low));
+        buf_put_varint(to, r->bytes);
         last = *r;
     }
 }
@@ -329,6 +440,8 @@ static void runs_get(struct samples *l, struct rd *from, uint32_t n)
         last.first += rd_varint(from);
         last.body_low = last.commit - rd_varint(from);
         last.time = time_plus(last.time, rd_zigzag(from));
+        last.low = time_minus(last.time, (int64_t)rd_varint(from));
+        last.bytes = rd_varint(from);
         l->runs[l->n_runs] = last;
     }
 }
@@ -339,13 +452,19 @@ int samples_meta_get(struct samples *l, struct rd *from, struct err *err)
     assert(part_empty(l->now) && l->parts == l->now);
     uint8_t version = rd_u8(from);
     if (version != META_VERSION)
-        return err_set(err, from->bad ? ERR_CORRUPT : ERR_VERSION, "sample log: version %u, not %d", version,
-                       META_VERSION);
+        return err_set(err, from->bad ? ERR_CORRUPT : ERR_VERSION,
+                       "its sample log has version %u, this program writes version %d: use the program that "
+                       "wrote it, or begin again from the stream in an empty directory",
+                       version, META_VERSION);
     l->end = rd_varint(from);
     l->trained = rd_varint(from);
     l->begin = rd_varint(from);
     l->last_commit = rd_varint(from);
     l->time = rd_zigzag(from);
+    l->open_bytes = rd_varint(from);
+    l->gone.by_age = rd_varint(from);
+    l->gone.by_size = rd_varint(from);
+    l->gone.unpublished = rd_varint(from);
     uint64_t n = rd_varint(from);
     if (n <= LOG_RUNS)
         runs_get(l, from, (uint32_t)n);
@@ -360,7 +479,9 @@ int samples_meta_get(struct samples *l, struct rd *from, struct err *err)
 uint64_t samples_bytes(const struct samples *l)
 {
     samples_check(l);
-    uint64_t bytes = sizeof *l + l->cache.bytes + l->cursor.value.cap;
+    uint64_t bytes = sizeof *l + l->cache.bytes;
+    for (int i = 0; i < LOG_CURSORS; i++)
+        bytes += l->cursors[i].value.cap;
     for (const struct log_part *p = l->parts; p != NULL; p = p->next) {
         for (uint32_t i = 0; i < p->n_segments; i++)
             bytes += p->segments[i]->capacity;

@@ -5,12 +5,17 @@
 // is one value in the store, lz4-compressed by it. Segments of commits that are not durable stay in memory;
 // older ones are read back through a cache of `body_cache_bytes`.
 //
-// A record of the log (block of one commit: u8 version, varint first seq, varint n, then n records, cut into
-// values of at most about 256 KiB) is about 30 bytes:
+// A value of the log (about 256 KiB at most; a commit writes one at least) begins with what a search looks at:
+//     u8 version, varint first seq, varint n, zigzag largest emitted_ts from the begin of the log to its end,
+//     varint how much its own largest is below that, varint how much its least is below its largest
+// Then come n records of about 30 bytes:
 //     varint body commit distance, varint segment, varint user_at, varint item_at, varint impression,
-//     zigzag ts, zigzag emitted - ts, varint labels, u8 flags (1 corrected, 2 watch_ms, 4 rate, 8 partition),
-//     zigzag label ts - ts of each label; then what the flags name: varint watch_ms, f32 rate,
-//     varint partition
+//     zigzag ts, zigzag emitted - ts, varint labels, u8 flags (1 corrected, 2 watch_ms, 4 rate, 8 partition,
+//     16 masked, 32 rates by label), zigzag label ts - ts of each label; then what the flags name: varint labels
+//     that the sample before had, varint watch_ms, f32 rate, varint partition, varint masked labels, varint labels
+//     that have a rate and f32 of each
+// To change it raise RECORDS_VERSION and STATE_FORMAT. Version 2: times of a value, told, masked, rates
+// by label.
 #ifndef FRESHET_STATE_SAMPLES_H
 #define FRESHET_STATE_SAMPLES_H
 
@@ -23,6 +28,8 @@ struct samples;
 
 struct samples *samples_new(struct store *store,
                             uint64_t body_cache_bytes); // store may be NULL in unit tests
+// Called now and then while a commit's blocks are copied; it may read. NULL: nothing is.
+void samples_turn_set(struct samples *l, void (*turn)(void *context), void *context);
 void samples_free(struct samples *l);
 
 // The number of the commit that is being filled.
@@ -35,6 +42,7 @@ uint32_t samples_segment(const struct samples *l);
 uint64_t samples_append(struct samples *l, const struct sample *sample); // gives it its seq
 uint64_t samples_end(const struct samples *l);
 uint64_t samples_begin(const struct samples *l);
+uint64_t samples_durable_end(const struct samples *l);
 
 // Puts the segments and the records of the commit being filled into the batch, and keeps them in memory until
 // samples_durable. Every commit writes a record block, if only an empty one. At a commit call samples_batch,
@@ -45,14 +53,30 @@ void samples_durable(struct samples *l, uint64_t commit);
 void samples_meta_put(const struct samples *l, struct buf *to);
 int samples_meta_get(struct samples *l, struct rd *from, struct err *err);
 void samples_trained(struct samples *l, uint64_t seq);
-// The oldest commit that retention `keep_ms` (0: for ever) before `watermark`, and training, still need: its
-// records and the bodies that they refer to. Moves samples_begin past what is no longer needed; a watermark
-// beyond the newest sample counts as the newest sample's time, so the end of time empties no log.
-uint64_t samples_low(struct samples *l, int64_t watermark, uint64_t keep_ms);
+void samples_published(struct samples *l, uint64_t seq); // UINT64_MAX, as at first: nobody publishes
+
+// What the log let go of, in samples, since it began.
+struct samples_gone {
+    uint64_t by_age;
+    uint64_t by_size;
+    uint64_t unpublished; // of those by size: the samples topic had not got them
+};
+const struct samples_gone *samples_gone(const struct samples *l);
+
+// The oldest commit that is still needed by retention, training and publishing: its records and the bodies
+// that they refer to. Moves samples_begin past what is no longer needed, whole runs at a time.
+// `keep_ms` (0: for ever) before `watermark`: what is older goes once it is trained on and published; a
+// watermark beyond the newest sample counts as the newest sample's time, so the end of time empties no log.
+// `keep_bytes` (0: no bound): of more than that the oldest goes once it is trained on, published or not.
+uint64_t samples_low(struct samples *l, int64_t watermark, uint64_t keep_ms, uint64_t keep_bytes);
+uint64_t samples_log_bytes(const struct samples *l); // what keep_bytes bounds
 
 int samples_read(struct samples *l, uint64_t seq, uint32_t max, struct sample_chunk **ret_chunk,
                  struct err *err);
 void samples_chunk_free(struct samples *l, struct sample_chunk *chunk);
+// state_samples_find.
+int samples_find(struct samples *l, uint64_t seq, int64_t from, int64_t to, uint64_t *ret_begin,
+                 uint64_t *ret_end, struct err *err);
 uint64_t samples_bytes(const struct samples *l); // in memory
 
 #endif

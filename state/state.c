@@ -68,7 +68,7 @@ static bool key_expired(void *context, const uint8_t *key, size_t n)
         return rd_be64(&rd) < atomic_load_explicit(&s->expire_log, memory_order_relaxed);
     }
     int64_t watermark = atomic_load_explicit(&s->expire_watermark, memory_order_relaxed);
-    return (key[0] == KEY_USER || key[0] == KEY_ITEM) && watermark != INT64_MIN &&
+    return key[0] >= KEY_USER && key[0] <= KEY_GROUP && watermark != INT64_MIN &&
            entities_key_expired(&s->options, watermark, key, n);
 }
 
@@ -102,12 +102,33 @@ static int store_begin(struct state *s, const char *dir, struct err *err)
     return store_open(dir, &o, &s->store, err);
 }
 
+// How often the action of join.thin came for an item in its window, at the watermark. An error of the store is
+// kept for the next commit, which fails with it.
+static uint64_t thin_count(void *context, uint64_t item)
+{
+    struct state *s = context;
+    const struct state_thin *thin = &s->options.join.thin;
+    struct entity *e = NULL;
+    struct err err = {0};
+    if (s->watermark == INT64_MIN)
+        return 0;
+    if (entities_get(s->entities, ENTITY_ITEM, 0, item, (struct str){NULL, 0}, &e, &err) != 0) {
+        if (s->advance_err.code == ERR_NONE)
+            s->advance_err = err;
+        return 0;
+    }
+    return e != NULL ? entities_window(s->entities, e, thin->action, thin->window, s->watermark) : 0;
+}
+
 static int state_begin(struct state *s, const char *dir, struct err *err)
 {
     if (store_begin(s, dir, err) != 0)
         return -1;
     s->samples = samples_new(s->store, s->options.body_cache_bytes);
     s->joiner = joiner_new(&s->options.join);
+    samples_turn_set(s->samples, s->options.turn, s->options.turn_context);
+    joiner_turn_set(s->joiner, s->options.turn, s->options.turn_context);
+    joiner_count_set(s->joiner, thin_count, s);
     s->dedupe = dedupe_new(s->options.dedupe_window_ms, s->options.dedupe_max);
     bool fresh = false;
     if (meta_load(s, &fresh, err) != 0)
@@ -150,7 +171,6 @@ void state_close(struct state *s)
     store_close(s->store);
     buf_done(&s->progress);
     buf_done(&s->name_read);
-    free(s->entries);
     s->magic = 0;
     free(s);
 }
@@ -160,7 +180,7 @@ struct str state_progress(const struct state *s)
     return buf_str(&s->progress);
 }
 
-// ---- users and items --------------------------------------------------------------------------------------
+// ---- users, items, groups ----------------------------------------------------------------------------------
 
 int state_entity(struct state *s, enum entity_kind kind, uint16_t partition, uint64_t id, struct str text,
                  struct entity **ret_entity, struct err *err)
@@ -186,6 +206,24 @@ void state_prefetch(const struct state *s, enum entity_kind kind, uint16_t parti
     entities_prefetch(s->entities, kind, partition, id);
 }
 
+int state_group(struct state *s, const struct group_key *key, struct str text, struct entity **ret_group,
+                struct err *err)
+{
+    return entities_group(s->entities, key, text, ret_group, err);
+}
+
+void state_group_prefetch(const struct state *s, const struct group_key *key)
+{
+    entities_group_prefetch(s->entities, key);
+}
+
+int state_groups_each(struct state *s, enum group_of of, uint16_t partition, uint64_t owner,
+                      int (*each)(void *context, struct entity *group), void *context, struct err *err)
+{
+    struct group_key key = {.of = of, .partition = partition, .owner = owner};
+    return entities_groups_each(s->entities, &key, each, context, err);
+}
+
 void state_count(struct state *s, struct entity *e, uint16_t partition, uint8_t measure, int64_t ts,
                  uint64_t n)
 {
@@ -197,16 +235,42 @@ uint64_t state_window(struct state *s, struct entity *e, uint8_t measure, uint32
     return entities_window(s->entities, e, measure, window, at);
 }
 
-void state_sequence_add(struct state *s, struct entity *user, uint8_t action, uint64_t item, int64_t ts)
-{
-    entities_sequence_add(s->entities, user, action, item, ts);
-}
-
-uint32_t state_sequence(struct state *s, const struct entity *user, uint8_t action, uint32_t max,
-                        struct sequence_entry *ret_entries)
+uint64_t state_total(struct state *s, const struct entity *e, uint8_t measure)
 {
     (void)s;
-    return entities_sequence(user, action, max, ret_entries);
+    return entities_total(e, measure);
+}
+
+void state_touch(struct state *s, struct entity *e, uint16_t partition, int64_t ts)
+{
+    entities_seen(s->entities, e, partition, ts);
+}
+
+void state_sequence_add(struct state *s, struct entity *e, uint8_t sequence,
+                        const struct sequence_entry *entry)
+{
+    entities_sequence_add(s->entities, e, sequence, entry);
+}
+
+uint32_t state_sequence(struct state *s, const struct entity *e, uint8_t sequence, uint32_t max,
+                        struct sequence_entry *ret_entries)
+{
+    return entities_sequence(s->entities, e, sequence, max, ret_entries);
+}
+
+uint32_t state_sequence_remove(struct state *s, struct entity *e, uint8_t sequence, uint64_t item)
+{
+    return entities_sequence_remove(s->entities, e, sequence, item);
+}
+
+bool state_sequence_has(struct state *s, const struct entity *e, uint8_t sequence, uint64_t item)
+{
+    return entities_sequence_has(s->entities, e, sequence, item);
+}
+
+void state_gone(struct state *s, uint64_t item, int64_t ts)
+{
+    entities_gone(s->entities, item, ts, s->batch);
 }
 
 bool state_profile_set(struct state *s, struct entity *e, int64_t ts, struct str record)
@@ -232,38 +296,28 @@ void state_body_append(struct state *s, const void *bytes, uint32_t size, struct
     samples_body_append(s->samples, bytes, size, ret_ref);
 }
 
-static struct sequence_entry *entries_scratch(struct state *s, uint32_t max)
+void state_sequence_put(struct state *s, struct entity *e, uint8_t sequence, uint32_t max, uint8_t with,
+                        struct buf *to, uint32_t at)
 {
-    if (max > s->cap_entries) {
-        s->entries = mem_resize(s->entries, max, sizeof *s->entries);
-        s->cap_entries = max;
-    }
-    return s->entries;
+    struct sequence_snapshot place = {
+        .commit = (uint32_t)samples_commit(s->samples), .segment = samples_segment(s->samples), .at = at};
+    entities_sequence_put(s->entities, e, sequence, max, with, &place, to);
 }
 
-// In full: varint n + 1, then n ids of 8 bytes. As a reference: varint 0, then u32 the offset in the segment
-// at which the full copy begins. A sequence of none is always put in full: it is one byte.
-void state_sequence_put(struct state *s, struct entity *user, uint8_t action, uint32_t max, struct buf *to,
-                        uint32_t at)
+void state_sequence_put_none(uint8_t with, struct buf *to)
 {
-    uint64_t commit = samples_commit(s->samples);
-    uint32_t segment = samples_segment(s->samples);
-    uint32_t before = entities_snapshot(user, action, max, commit, segment);
-    if (before != UINT32_MAX) {
-        buf_put_varint(to, 0);
-        buf_put_u32(to, before);
-        return;
-    }
-    struct sequence_entry *entries = entries_scratch(s, max);
-    uint32_t n = entities_sequence(user, action, max, entries);
-    if (n > 0)
-        entities_snapshot_set(user, action, max, commit, segment, at + (uint32_t)to->len);
-    buf_put_varint(to, (uint64_t)n + 1);
-    for (uint32_t i = 0; i < n; i++)
-        buf_put_u64(to, entries[i].item);
+    (void)with;
+    buf_put_varint(to, 1);
 }
 
-uint32_t state_sequence_get(struct str segment, struct rd *from, const uint8_t **ret_ids)
+static const uint8_t *column_get(struct rd *from, uint32_t n, uint32_t size, bool there)
+{
+    return there ? rd_bytes(from, (size_t)n * size) : NULL;
+}
+
+// See entities_sequence_put.
+void state_sequence_get(struct str segment, struct rd *from, uint8_t with,
+                        struct sequence_columns *ret_columns)
 {
     struct rd copy = {NULL, NULL, false};
     struct rd *full = from;
@@ -274,11 +328,20 @@ uint32_t state_sequence_get(struct str segment, struct rd *from, const uint8_t *
         n = rd_varint(&copy);
         full = &copy;
     }
+    *ret_columns = (struct sequence_columns){0};
     bool sound = n > 0 && n - 1 <= rd_left(full) / sizeof(uint64_t) && !from->bad && !full->bad;
-    *ret_ids = sound ? rd_bytes(full, (size_t)(n - 1) * sizeof(uint64_t)) : NULL;
-    if (!sound)
+    if (sound) {
+        uint32_t k = (uint32_t)(n - 1);
+        *ret_columns = (struct sequence_columns){.n = k, .ids = rd_bytes(full, k * sizeof(uint64_t))};
+        ret_columns->ts = column_get(full, k, sizeof(int64_t), with & SEQUENCE_TIME);
+        ret_columns->category = column_get(full, k, sizeof(uint64_t), with & SEQUENCE_CATEGORY);
+        ret_columns->author = column_get(full, k, sizeof(uint64_t), with & SEQUENCE_AUTHOR);
+        ret_columns->dwell = column_get(full, k, sizeof(uint32_t), with & SEQUENCE_DWELL);
+    }
+    if (!sound || full->bad) {
+        *ret_columns = (struct sequence_columns){0};
         *from = (struct rd){from->end, from->end, true};
-    return sound ? (uint32_t)(n - 1) : 0;
+    }
 }
 
 // ---- joining, samples, dedupe -----------------------------------------------------------------------------
@@ -348,6 +411,22 @@ uint64_t state_samples_begin(const struct state *s)
     return samples_begin(s->samples);
 }
 
+uint64_t state_samples_durable(const struct state *s)
+{
+    return samples_durable_end(s->samples);
+}
+
+int state_samples_find(struct state *s, uint64_t seq, int64_t from, int64_t to, uint64_t *ret_begin,
+                       uint64_t *ret_end, struct err *err)
+{
+    return samples_find(s->samples, seq, from, to, ret_begin, ret_end, err);
+}
+
+void state_samples_published(struct state *s, uint64_t seq)
+{
+    samples_published(s->samples, seq);
+}
+
 int state_samples_read(struct state *s, uint64_t seq, uint32_t max, struct sample_chunk **ret_chunk,
                        struct err *err)
 {
@@ -362,6 +441,11 @@ void state_chunk_free(struct state *s, struct sample_chunk *chunk)
 void state_samples_trained(struct state *s, uint64_t seq)
 {
     samples_trained(s->samples, seq);
+}
+
+void state_seen_prefetch(const struct state *s, uint64_t event_id)
+{
+    dedupe_prefetch(s->dedupe, event_id);
 }
 
 bool state_seen(struct state *s, uint64_t event_id, int64_t ts)

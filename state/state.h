@@ -21,11 +21,13 @@
 #include "base/str.h"
 
 struct state;
-struct entity; // a user or an item; valid until state_trim or state_close
+struct entity; // a user, an item or a group; valid until state_trim or state_close
 
 enum {
-    STATE_FORMAT = 1, // of everything on disk; a store of another format is refused with ERR_VERSION
+    STATE_FORMAT = 2, // of everything on disk; a store of another format is refused with ERR_VERSION
     STATE_WINDOWS_MAX = 8,
+    STATE_SEQUENCES_MAX = 64,
+    STATE_GROUPINGS_MAX = 64,
     STATE_TABLES_MAX = 64,
 };
 
@@ -37,33 +39,69 @@ struct state_window {
     uint32_t tiles;  // length in tiles; spans do not get shorter either
 };
 
-enum state_emit { STATE_EMIT_WAIT, STATE_EMIT_FIRST_LABEL };
+enum state_emit { STATE_EMIT_WAIT, STATE_EMIT_FIRST_LABEL, STATE_EMIT_FAKE_NEGATIVE };
 enum state_watch { STATE_WATCH_MAX, STATE_WATCH_SUM, STATE_WATCH_LAST };
 
+// Of samples with a label whose item had c > above of `action` in a window at the watermark, the share
+// (above / c)^power is kept.
+struct state_thin {
+    uint64_t above; // 0: all are kept
+    double power;
+    uint8_t action;
+    uint32_t window; // index into the windows
+};
+
 struct state_join_options {
-    int64_t window_ms;
+    int64_t window_ms;                   // a sample leaves so long after its impression
+    int64_t label_window_ms[ACTION_MAX]; // feedback so long after the impression is a label; 0: window_ms
+    int64_t remember_ms; // an impression is known at least so long; 0: as long as the longest window
     enum state_emit emit;
-    bool corrections; // first_label: a later label makes a corrected sample
+    bool corrections; // first_label, fake_negative: a label after the first makes a corrected sample
     enum state_watch watch_of;
-    uint32_t labels;       // bit a: action a is a label (impression never)
-    double keep_negatives; // alpha in (0, 1]: share kept of samples without any label
-    uint32_t max_pending;  // at this many pending impressions the one due first leaves early
+    uint32_t labels;         // bit a: action a is a label (impression never)
+    double keep_negatives;   // in (0, 1]: share kept of samples without any label
+    double keep[ACTION_MAX]; // in (0, keep_negatives]: of the negatives of one label; 0: keep_negatives
+    bool keep_by_label;      // samples tell the rate of each label
+    struct state_thin thin;
+    uint32_t max_pending; // at this many known impressions the oldest is forgotten, and leaves if it has not
+};
+
+// What is kept of an entry, and what of it goes into a body; item and ts are always kept.
+enum { SEQUENCE_CATEGORY = 1, SEQUENCE_AUTHOR = 2, SEQUENCE_DWELL = 4, SEQUENCE_TIME = 8 };
+
+struct state_sequence_options {
+    uint32_t last; // N of Last-N, at most 8160; 0: none is kept
+    uint8_t with;  // SEQUENCE_CATEGORY | SEQUENCE_AUTHOR | SEQUENCE_DWELL
+    bool unique;   // a set: an id that comes again replaces its older entry
+    bool gone;     // its ids are items, and state_gone hides them
 };
 
 struct state_options {
     struct state_window windows[STATE_WINDOWS_MAX];
     uint32_t n_windows;
-    uint32_t sequence_last[ACTION_MAX]; // N of Last-N by action, 0: none is kept
+    struct state_sequence_options sequences[STATE_SEQUENCES_MAX]; // below ACTION_MAX: the actions' own
+    bool totals;                                                  // lifetime totals are kept
+    // Users and items that were not seen for so long, in event time, vanish everywhere; 0: never. See "expiry".
+    int64_t user_expire_ms, item_expire_ms;
+    uint64_t gone_max; // tombstones of items that are remembered for sequences; beyond it the oldest go
+    // What the numbers of windows, sequences and groupings mean, one line a thing. A store is refused with
+    // ERR_VERSION where its lines are not the first of these; further lines are taken over. NULL: not checked.
+    const char *layout;
     struct state_join_options join;
     int64_t out_of_order_ms; // for how long feedback waits for an impression out of order
     int64_t dedupe_window_ms;
     uint64_t dedupe_max;  // ids remembered at most; at the bound the oldest minute goes
     uint64_t cache_bytes; // entities
     uint64_t body_cache_bytes;
-    uint64_t block_cache_bytes; // RocksDB's
-    uint64_t samples_keep_ms;   // retention of the sample log, event time; 0: for ever
-    bool read_only;             // no lock, no commit thread
-    bool fail_if_absent;        // do not create
+    uint64_t block_cache_bytes;  // RocksDB's
+    uint64_t samples_keep_ms;    // retention of the sample log, event time; 0: for ever
+    uint64_t samples_keep_bytes; // and by bytes of bodies and records before compression; 0: no bound
+    bool read_only;              // no lock, no commit thread
+    bool fail_if_absent;         // do not create
+    // Called now and then in what takes the calling thread long (the copying of a commit), so that it can do
+    // something else meanwhile. It may read the state, and change nothing. NULL: nothing is called.
+    void (*turn)(void *context);
+    void *turn_context;
     // For tests: called in the commit thread at named steps ("collect", "write", "ingest", "done");
     // returning an errno makes the step fail with it.
     int (*fault)(void *context, const char *step);
@@ -81,9 +119,16 @@ void state_close(struct state *s); // what is not committed is lost, as it must 
 // As of the last commit before state_open; empty for a new store. Valid until state_close.
 struct str state_progress(const struct state *s);
 
-// ---- users and items --------------------------------------------------------------------------------------
+// ---- users, items, groups ---------------------------------------------------------------------------------
+//
+// Expiry. An entity is seen when it is counted for, when an entry is added to one of its sequences, when its
+// profile is set, and by state_touch; at the ts of that, or if that is late, at the watermark. When it was last
+// seen is kept in steps of a sixteenth of the kind's expire, in whole seconds and at least 1 s: begin(t) =
+// floor(t / step) * step. From the watermark begin(last) + step + expire on, thus never before `expire` and at
+// most a step later, it reads as absent, and so do its groups. If it comes again it begins anew. A kind whose
+// expire was changed is taken for seen at the watermark of the change.
 
-enum entity_kind { ENTITY_USER = 0, ENTITY_ITEM = 1 };
+enum entity_kind { ENTITY_USER = 0, ENTITY_ITEM = 1, ENTITY_GROUP = 2 };
 
 // Finds, loads or, where text.s != NULL, creates. NULL: absent. `partition` is the Kafka partition that the
 // event came from: part of a user's key, so that user state can move with its partition; an item has one
@@ -96,10 +141,35 @@ int state_user_find(struct state *s, uint64_t id, uint16_t n_partitions, struct 
 // Starts fetching the cache lines of an entity that will be asked for soon.
 void state_prefetch(const struct state *s, enum entity_kind kind, uint16_t partition, uint64_t id);
 
-uint64_t entity_id(const struct entity *e);
+// An entity that counts what belongs to an owner under one value of a grouping: the clicks that women gave an
+// item, those that a user gave shoes, all clicks on shoes.
+enum group_of { GROUP_OF_USER = 0, GROUP_OF_ITEM = 1, GROUP_OF_ALL = 2 };
+struct group_key {
+    enum group_of of;
+    uint16_t
+        partition;    // the user's; of items and all: any, their tiles are kept by partition as an item's are
+    uint64_t owner;   // id of the user or item; 0 for all
+    uint8_t grouping; // number, < STATE_GROUPINGS_MAX
+    uint64_t value;   // hash_id of the bucket's text; 0: what has no bucket
+};
+// As state_entity; `text` is the bucket's. A group of an owner that expired is absent.
+int state_group(struct state *s, const struct group_key *key, struct str text, struct entity **ret_group,
+                struct err *err);
+void state_group_prefetch(const struct state *s, const struct group_key *key);
+void entity_group(const struct entity *e, struct group_key *ret_key); // its text is entity_text
+// Every group of one owner, durable or not, in order of (grouping, value).
+int state_groups_each(struct state *s, enum group_of of, uint16_t partition, uint64_t owner,
+                      int (*each)(void *context, struct entity *group), void *context, struct err *err);
+
+uint64_t entity_id(const struct entity *e); // of a group: a hash of its key
 uint16_t entity_partition(const struct entity *e);
 struct str entity_text(const struct entity *e);
 int64_t entity_first_ts(const struct entity *e); // ts of the event that created it
+// When it was last seen, in whole steps (see "Expiry"; of 1 s where the kind does not expire). 0 where neither
+// totals nor an expire of its kind are kept.
+int64_t entity_last_ts(const struct entity *e);
+// It was seen at `ts` without being counted for.
+void state_touch(struct state *s, struct entity *e, uint16_t partition, int64_t ts);
 
 // Counts `n` under `measure` (an action, or MEASURE_WATCH_MS) in the tile of `ts`, in every window in which
 // that tile is alive at the watermark (state_advance).
@@ -109,15 +179,28 @@ void state_count(struct state *s, struct entity *e, uint16_t partition, uint8_t 
 // go back by more than the newest tile.
 uint64_t state_window(struct state *s, struct entity *e, uint8_t measure, uint32_t window, int64_t at);
 
+// What was counted since the entity was first seen; 0 without options.totals.
+uint64_t state_total(struct state *s, const struct entity *e, uint8_t measure);
+
 struct sequence_entry {
     uint64_t item;
     int64_t ts;
+    uint64_t category, author; // what is not kept reads 0
+    uint32_t dwell_ms;
 };
-// Ordered by ts, then arrival; beyond N the oldest leave.
-void state_sequence_add(struct state *s, struct entity *user, uint8_t action, uint64_t item, int64_t ts);
+// Ordered by ts, then arrival; beyond N the oldest leave. Of a set, an entry older than the one that has its
+// id changes nothing. `sequence` is a number of options.sequences; nothing happens where none is kept.
+void state_sequence_add(struct state *s, struct entity *e, uint8_t sequence,
+                        const struct sequence_entry *entry);
 // The newest `max`, newest first. Returns how many.
-uint32_t state_sequence(struct state *s, const struct entity *user, uint8_t action, uint32_t max,
+uint32_t state_sequence(struct state *s, const struct entity *e, uint8_t sequence, uint32_t max,
                         struct sequence_entry *ret_entries);
+// Removes all entries of `item`; returns how many. What left before them does not come back.
+uint32_t state_sequence_remove(struct state *s, struct entity *e, uint8_t sequence, uint64_t item);
+bool state_sequence_has(struct state *s, const struct entity *e, uint8_t sequence, uint64_t item);
+// The item is gone since `ts`: in every sequence with `gone`, entries of it that are not newer are hidden from
+// all readers, and leave when the sequence is next added to.
+void state_gone(struct state *s, uint64_t item, int64_t ts);
 
 // The profile: an opaque record of the caller, with the ts of its upsert. An older one never replaces a newer
 // one: then false is returned. record.s == NULL deletes.
@@ -147,13 +230,22 @@ void state_body_begin(struct state *s, uint32_t size, uint32_t *ret_at);
 // Appends it. ret_ref->user_at and item_at are both the begin; the caller adds its own distances.
 void state_body_append(struct state *s, const void *bytes, uint32_t size, struct body_ref *ret_ref);
 
-// Puts the newest `max` item ids of a sequence into `to`, which will begin at `at` of the segment: in full, or
-// as a reference to an earlier copy in the same segment when nothing changed since.
-void state_sequence_put(struct state *s, struct entity *user, uint8_t action, uint32_t max, struct buf *to,
-                        uint32_t at);
-// Reads what state_sequence_put wrote. `segment` are the whole segment's bytes. Returns the number of ids,
-// newest first; *ret_ids points into the segment (unaligned).
-uint32_t state_sequence_get(struct str segment, struct rd *from, const uint8_t **ret_ids);
+// Puts the newest `max` ids of a sequence, and of each what `with` names (SEQUENCE_*), into `to`, which will
+// begin at `at` of the segment: in full, or as a reference to an earlier copy in the same segment when nothing
+// changed since. `at` UINT32_MAX: there is no segment; in full.
+void state_sequence_put(struct state *s, struct entity *e, uint8_t sequence, uint32_t max, uint8_t with,
+                        struct buf *to, uint32_t at);
+void state_sequence_put_none(uint8_t with, struct buf *to); // an empty one
+
+// Columns of n values, newest first, unaligned in the segment; NULL where not put.
+struct sequence_columns {
+    uint32_t n;
+    const uint8_t *ids, *ts, *category, *author; // u64, i64, u64, u64
+    const uint8_t *dwell;                        // u32
+};
+// Reads what state_sequence_put wrote with the same `with`. `segment` are the whole segment's bytes.
+void state_sequence_get(struct str segment, struct rd *from, uint8_t with,
+                        struct sequence_columns *ret_columns);
 
 // ---- joining ----------------------------------------------------------------------------------------------
 
@@ -181,10 +273,18 @@ struct sample {
     struct body_ref body;
     uint64_t impression; // arrival number of the impression, from 0: the same in a corrected sample
     int64_t impression_ts;
-    int64_t emitted_ts; // impression_ts + window; first_label: the label's ts; at the bound: the watermark
-    uint32_t labels;    // bit a: action a came
-    bool corrected;     // replaces an earlier sample of the same impression
-    float keep_rate;    // of a negative; 1 for what has a label
+    // impression_ts + window; fake_negative: impression_ts; of first_label and of a corrected sample the label's
+    // ts; at the bound: the watermark
+    int64_t emitted_ts;
+    uint32_t labels; // bit a: action a came
+    bool corrected;  // replaces an earlier sample of the same impression
+    uint32_t told;   // of a corrected sample: the labels that the earlier one had
+    // Labels whose negative is not among those kept: with label 0 they take no part; with one that came after the
+    // earlier sample they had taken no part in that.
+    uint32_t masked;
+    float keep_rate; // the share of its kind that is kept: of a negative, of a thinned positive; else 1
+    uint32_t rated;  // keep_by_label: the labels that have a rate
+    float keep_rates[ACTION_MAX]; // theirs
     uint64_t watch_ms;
     int64_t label_ts[ACTION_MAX]; // ts of the first such feedback; of `watch`: of the value; 0: none
     uint16_t partition;
@@ -196,11 +296,15 @@ struct state_join_counts {
     uint64_t orphans; // feedback without one
     uint64_t held;    // feedback that waits now
     uint64_t pending; // impressions that wait now
+    uint64_t kept;    // impressions whose sample left and that are known still
     uint64_t samples; // emitted, corrected ones included
     uint64_t corrected;
     uint64_t negatives_dropped; // by keep_negatives
-    uint64_t left_early;        // at max_pending
-    uint64_t late_labels;       // feedback after its sample left (no correction made)
+    uint64_t positives_thinned;
+    uint64_t left_early;               // at max_pending
+    uint64_t forgotten_early;          // at max_pending, their sample having left
+    uint64_t late_labels;              // feedback after its sample left (no correction made)
+    uint64_t after_window[ACTION_MAX]; // feedback whose impression is known, but that is no label any more
 };
 
 void state_impression(struct state *s, const struct state_impression *impression);
@@ -223,8 +327,9 @@ uint32_t state_pending_of_user(const struct state *s, uint64_t user, uint32_t ma
 
 // ---- the sample log ---------------------------------------------------------------------------------------
 
-uint64_t state_samples_end(const struct state *s);   // sequence number of the next sample
-uint64_t state_samples_begin(const struct state *s); // of the oldest that is kept
+uint64_t state_samples_end(const struct state *s);     // sequence number of the next sample
+uint64_t state_samples_begin(const struct state *s);   // of the oldest that is kept
+uint64_t state_samples_durable(const struct state *s); // those below it are on disk
 
 // A piece of the log. Bodies are shared, not copied: they stay while the chunk lives, and another thread may
 // read them meanwhile.
@@ -237,6 +342,14 @@ struct sample_chunk {
 int state_samples_read(struct state *s, uint64_t seq, uint32_t max, struct sample_chunk **ret_chunk,
                        struct err *err);
 void state_chunk_free(struct state *s, struct sample_chunk *chunk);
+// The first stretch [*ret_begin, *ret_end) at or above `seq` that may hold samples with from <= emitted_ts < to,
+// by the index of the log: what lies before it holds none. A stretch of one value of the log, so a look at
+// each sample is left to the caller. Both are state_samples_end when there is none.
+int state_samples_find(struct state *s, uint64_t seq, int64_t from, int64_t to, uint64_t *ret_begin,
+                       uint64_t *ret_end, struct err *err);
+// Everything below `seq` is delivered to whoever gets the log: age alone lets go of nothing above it. Not kept
+// across state_open, after which nobody gets it (UINT64_MAX).
+void state_samples_published(struct state *s, uint64_t seq);
 // Everything below `seq` has been trained on: where the next start of the daemon begins to look.
 void state_samples_trained(struct state *s, uint64_t seq);
 
@@ -245,6 +358,8 @@ void state_samples_trained(struct state *s, uint64_t seq);
 // True if the id was seen inside the window; else it is remembered. Remembered while
 // floor(watermark / 1 min) <= floor(t / 1 min) + window / 1 min, t the ts or, of a late event, the watermark then.
 bool state_seen(struct state *s, uint64_t event_id, int64_t ts);
+// Starts fetching the cache lines of an id that will be asked for soon.
+void state_seen_prefetch(const struct state *s, uint64_t event_id);
 
 // The next `count` messages were of `part` (count 0: the part went idle). Merged with the run before it.
 void state_order(struct state *s, uint16_t part, uint32_t count);
@@ -296,8 +411,8 @@ void state_commit_ack(struct state *s);
 
 // ---- export, digest, figures ------------------------------------------------------------------------------
 
-// Every entity of a kind in key order, from the store: call after a commit is durable. The entity is valid
-// inside the call only.
+// Every entity of a kind in key order (groups by a hash), from the store: call after a commit is durable. The
+// entity is valid inside the call only.
 int state_entities_each(struct state *s, enum entity_kind kind, int (*each)(void *context, struct entity *e),
                         void *context, struct err *err);
 
@@ -314,13 +429,30 @@ int state_digest(struct state *s,
                  void (*body)(void *context, const struct sample *sample, struct str segment, struct buf *to),
                  void *context, struct state_digests *ret_digests, struct err *err);
 
+enum state_family { // of keys on disk
+    STATE_FAMILY_USERS,
+    STATE_FAMILY_ITEMS,
+    STATE_FAMILY_GROUPS,
+    STATE_FAMILY_NAMES, // and tombstones
+    STATE_FAMILY_TABLES,
+    STATE_FAMILY_BLOBS,
+    STATE_FAMILY_LOG,
+    STATE_FAMILIES
+};
+extern const char *const state_family_names[STATE_FAMILIES]; // "users", ...
+
 struct state_figures {
-    uint64_t users_cached, items_cached, cache_bytes, cache_hits, cache_misses, evictions;
+    uint64_t users_cached, items_cached, groups_cached, cache_bytes, cache_hits, cache_misses, evictions;
+    uint64_t users_expired, items_expired, groups_expired; // removed from the store so far
+    uint64_t gone, gone_forgotten, gone_bytes;
     uint64_t commits, commit_puts, commit_bytes; // handed to the store so far
     uint64_t commit_us_last, commit_us_max;
     uint64_t disk_written_bytes; // by commits and compaction
     uint64_t files, disk_bytes, block_cache_used;
+    uint64_t family_bytes[STATE_FAMILIES]; // about so many of disk_bytes
     uint64_t dedupe_ids, dedupe_bytes, joiner_bytes, body_bytes;
+    uint64_t samples_log_bytes; // bodies and records that are kept, before compression
+    uint64_t samples_gone_by_age, samples_gone_by_size, samples_gone_unpublished; // samples let go of
 };
 void state_figures(const struct state *s, struct state_figures *ret_figures);
 

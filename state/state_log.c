@@ -218,7 +218,8 @@ void state_outbox_delivered(struct state *s, uint64_t sequence)
     while (gone < o->n_chunks && o->chunks[gone].first + o->chunks[gone].count - 1 <= sequence)
         gone++;
     o->n_chunks -= gone;
-    memmove(o->chunks, o->chunks + gone, o->n_chunks * sizeof *o->chunks);
+    if (o->n_chunks > 0)
+        memmove(o->chunks, o->chunks + gone, o->n_chunks * sizeof *o->chunks);
 }
 
 uint64_t state_outbox_end(const struct state *s)

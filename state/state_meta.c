@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The META record, three keys that every commit writes, and recovery from it.
+// The META record, keys that every commit writes, and recovery from it.
 //
 //     "format"    u32 STATE_FORMAT
 //     "progress"  the caller's bytes
 //     "marks"     varint next commit, zigzag watermark,
 //                 varint joiner low, varint dedupe low, varint log low,
 //                 varint outbox end, varint outbox delivered, varint outbox low,
-//                 varint length and bytes of what samples_meta_put wrote
+//                 varint length and bytes of what samples_meta_put wrote,
+//                 for users, then items: zigzag expire, zigzag the watermark since which it is in force,
+//                 varint length and bytes of the place where the sweep goes on
+//     "layout"    the lines of options.layout, when they changed
 //
 // A low is a commit number: the oldest whose LOG block of that kind is still needed. Recovery reads the
 // joiner's and the dedupe's blocks from their lows on, in order of commit, and at least the last one of each,
@@ -30,6 +33,87 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+static int meta_get(struct state *s, const char *name, struct buf *to, bool *ret_found, struct err *err)
+{
+    struct key key = key_meta(name);
+    return store_get(s->store, key.bytes, key.n, to, ret_found, err);
+}
+
+// ---- expiry -----------------------------------------------------------------------------------------------
+
+static void expiry_put(struct state *s, struct buf *to)
+{
+    struct committer *c = &s->committer;
+    for (int kind = 0; kind < EXPIRY_KINDS; kind++) {
+        buf_put_zigzag(to, kind == ENTITY_USER ? s->options.user_expire_ms : s->options.item_expire_ms);
+        buf_put_zigzag(to, entities_since_of(s->entities, (enum entity_kind)kind));
+    }
+    pthread_mutex_lock(&c->lock);
+    buf_put_str(to, (struct str){(const char *)c->place, c->place_n});
+    pthread_mutex_unlock(&c->lock);
+}
+
+// An expire that is another than before is in force from now on.
+static int expiry_get(struct state *s, struct rd *rd, struct err *err)
+{
+    for (int kind = 0; kind < EXPIRY_KINDS; kind++) {
+        int64_t now = kind == ENTITY_USER ? s->options.user_expire_ms : s->options.item_expire_ms;
+        int64_t before = rd_zigzag(rd);
+        int64_t since = rd_zigzag(rd);
+        entities_since(s->entities, (enum entity_kind)kind, before == now ? since : s->watermark);
+    }
+    struct str place = rd_str(rd);
+    if (rd->bad || (place.len != 0 && place.len != KEY_PREFIX))
+        return err_set(err, ERR_CORRUPT, "the record of retention marks is damaged");
+    s->committer.sweep.place_n = s->committer.place_n = place.len;
+    if (place.len > 0) {
+        memcpy(s->committer.sweep.place, place.s, place.len);
+        memcpy(s->committer.place, place.s, place.len);
+    }
+    return 0;
+}
+
+// ---- layout -----------------------------------------------------------------------------------------------
+
+static struct str line_of(const char *at)
+{
+    return (struct str){at, (uint32_t)strcspn(at, "\n")};
+}
+
+// Every line of the store's must be the same in ours.
+static int layout_compare(const char *stored, const char *ours, struct err *err)
+{
+    while (*stored != '\0') {
+        struct str before = line_of(stored);
+        struct str now = line_of(ours);
+        if (!str_equal(before, now))
+            return err_set(
+                err, ERR_VERSION,
+                "the state was written with another config: it has \"%.*s\" where the config now has "
+                "\"%.*s\"; put it back as it was (new ones go to the end), or begin again from the "
+                "stream in an empty directory",
+                (int)before.len, before.s, (int)now.len, now.s);
+        stored += before.len + (stored[before.len] == '\n');
+        ours += now.len + (ours[now.len] == '\n');
+    }
+    return 0;
+}
+
+static int layout_check(struct state *s, struct err *err)
+{
+    struct buf stored = {0};
+    bool found = false;
+    if (s->options.layout == NULL)
+        return 0;
+    int r = meta_get(s, "layout", &stored, &found, err);
+    buf_put_u8(&stored, '\0');
+    if (r == 0 && found)
+        r = layout_compare((const char *)stored.data, s->options.layout, err);
+    s->layout_changed = !found || strcmp((const char *)stored.data, s->options.layout) != 0;
+    buf_done(&stored);
+    return r;
+}
+
 void meta_put(struct state *s, uint64_t log_low, struct str progress)
 {
     struct buf marks = {0};
@@ -45,6 +129,7 @@ void meta_put(struct state *s, uint64_t log_low, struct str progress)
     buf_put_varint(&marks, s->outbox.delivered);
     buf_put_varint(&marks, outbox_low(s, next));
     buf_put_str(&marks, buf_str(&samples));
+    expiry_put(s, &marks);
     uint32_t format = STATE_FORMAT;
     struct key key = key_meta("format");
     batch_put(s, &key, (struct str){(const char *)&format, sizeof format});
@@ -52,14 +137,13 @@ void meta_put(struct state *s, uint64_t log_low, struct str progress)
     batch_put(s, &key, buf_str(&marks));
     key = key_meta("progress");
     batch_put(s, &key, progress);
+    if (s->layout_changed) {
+        key = key_meta("layout");
+        batch_put(s, &key, str_of(s->options.layout));
+        s->layout_changed = false;
+    }
     buf_done(&samples);
     buf_done(&marks);
-}
-
-static int meta_get(struct state *s, const char *name, struct buf *to, bool *ret_found, struct err *err)
-{
-    struct key key = key_meta(name);
-    return store_get(s->store, key.bytes, key.n, to, ret_found, err);
 }
 
 static int store_is_empty(struct state *s, bool *ret_empty, struct err *err)
@@ -104,6 +188,8 @@ static int marks_parse(struct state *s, struct rd *rd, uint64_t ret_lows[3], str
     s->outbox.delivered = rd_varint(rd);
     ret_lows[2] = rd_varint(rd);
     struct str samples = rd_str(rd);
+    if (expiry_get(s, rd, err) != 0)
+        return -1;
     if (rd->bad || rd_left(rd) != 0 || s->next_commit < 2 || s->order.begin < 1)
         return err_set(err, ERR_CORRUPT, "the record of retention marks is damaged");
     struct rd inner = rd_of(samples.s, samples.len);
@@ -128,6 +214,8 @@ int meta_load(struct state *s, bool *ret_fresh, struct err *err)
     if (format_check(s, &found, err) != 0)
         return -1;
     *ret_fresh = !found;
+    if (layout_check(s, err) != 0)
+        return -1;
     return found ? meta_get(s, "progress", &s->progress, &found, err) : 0;
 }
 
@@ -213,7 +301,8 @@ static int blocks_recover(struct state *s, struct err *err)
         entities_watermark(s->entities, s->watermark);
         dedupe_advance(s->dedupe, s->watermark);
     }
-    if (joiner_dedupe_load(s, lows[0], lows[1], err) != 0)
+    if (entities_gone_load(s->entities, s->batch, err) != 0 ||
+        joiner_dedupe_load(s, lows[0], lows[1], err) != 0)
         return -1;
     return outbox_load(s, lows[2], err);
 }

@@ -4,7 +4,7 @@
 // A digest covers the logical content in key order and nothing physical (commit and segment numbers, tiles
 // that are over, how sequences are cut), so that it does not depend on when commits were made:
 //
-//     counters, sequences, profiles   for each entity that has any, users then items:
+//     counters, sequences, profiles   for each entity that has any, users, items, groups:
 //                                     u8 kind, u16 partition, u64 id, u32 n, n canonical bytes
 //     joiner                          joiner_digest
 //     samples                         for each that is kept: the record below, u32 n, n bytes of the body
@@ -18,7 +18,12 @@ enum { SAMPLES_AT_ONCE = 1024 };
 int state_entities_each(struct state *s, enum entity_kind kind, int (*each)(void *context, struct entity *e),
                         void *context, struct err *err)
 {
-    return entities_each(s->entities, kind, each, context, err);
+    int r = entities_each(s->entities, kind, each, context, err);
+    if (r != 0 || s->advance_err.code == ERR_NONE)
+        return r;
+    if (err != NULL)
+        *err = s->advance_err; // a name that `each` asked for could not be read
+    return -1;
 }
 
 // ---- entities ---------------------------------------------------------------------------------------------
@@ -51,7 +56,7 @@ static int entity_digest(void *context, struct entity *e)
     struct entity_digests *d = context;
     entities_counters_put(d->entities, e, &d->bytes);
     put_entity(d, d->counters, e);
-    entities_sequences_put(e, &d->bytes);
+    entities_sequences_put(d->entities, e, &d->bytes);
     put_entity(d, d->sequences, e);
     entities_profile_put(e, &d->bytes);
     put_entity(d, d->profiles, e);
@@ -65,6 +70,9 @@ static int digest_entities(struct state *s, struct state_digests *ret, struct er
     d.kind = ENTITY_ITEM;
     if (r == 0)
         r = entities_each(s->entities, ENTITY_ITEM, entity_digest, &d, err);
+    d.kind = ENTITY_GROUP;
+    if (r == 0)
+        r = entities_each(s->entities, ENTITY_GROUP, entity_digest, &d, err);
     ret->counters = hasher_digest(d.counters);
     ret->sequences = hasher_digest(d.sequences);
     ret->profiles = hasher_digest(d.profiles);
@@ -169,7 +177,23 @@ static void commit_figures(const struct state *s, struct state_figures *f)
     pthread_mutex_lock(&c->lock);
     f->commit_us_last = c->us_last;
     f->commit_us_max = c->us_max;
+    f->users_expired = c->removed[ENTITY_USER];
+    f->items_expired = c->removed[ENTITY_ITEM];
+    f->groups_expired = c->removed[ENTITY_GROUP];
     pthread_mutex_unlock(&c->lock);
+}
+
+const char *const state_family_names[STATE_FAMILIES] = {"users",  "items", "groups", "names",
+                                                        "tables", "blobs", "log"};
+
+static void family_figures(const struct state *s, struct state_figures *f)
+{
+    static const uint8_t families[STATE_FAMILIES][2] = {
+        {KEY_USER, KEY_USER}, {KEY_ITEM, KEY_ITEM}, {KEY_GROUP, KEY_INDEX}, {KEY_NAME, KEY_GONE},
+        {KEY_ROW, KEY_ROW},   {KEY_BLOB, KEY_BLOB}, {KEY_LOG, KEY_LOG},
+    };
+    for (int i = 0; i < STATE_FAMILIES; i++)
+        f->family_bytes[i] = store_family_bytes(s->store, families[i][0], families[i][1]);
 }
 
 void state_figures(const struct state *s, struct state_figures *ret_figures)
@@ -182,6 +206,10 @@ void state_figures(const struct state *s, struct state_figures *ret_figures)
     *ret_figures = (struct state_figures){
         .users_cached = e.users,
         .items_cached = e.items,
+        .groups_cached = e.groups,
+        .gone = e.gone,
+        .gone_forgotten = e.gone_forgotten,
+        .gone_bytes = e.gone_bytes,
         .cache_bytes = e.bytes,
         .cache_hits = e.hits,
         .cache_misses = e.misses,
@@ -194,6 +222,11 @@ void state_figures(const struct state *s, struct state_figures *ret_figures)
         .dedupe_bytes = dedupe_bytes(s->dedupe),
         .joiner_bytes = joiner_bytes(s->joiner),
         .body_bytes = samples_bytes(s->samples),
+        .samples_log_bytes = samples_log_bytes(s->samples),
+        .samples_gone_by_age = samples_gone(s->samples)->by_age,
+        .samples_gone_by_size = samples_gone(s->samples)->by_size,
+        .samples_gone_unpublished = samples_gone(s->samples)->unpublished,
     };
     commit_figures(s, ret_figures);
+    family_figures(s, ret_figures);
 }

@@ -18,6 +18,13 @@
 
 enum { BLOB_HEAD = 0xffff, BLOB_HEAD_BYTES = 24 };
 
+// Of a read whose caller cannot be told.
+static void read_failed(struct state *s, const struct err *err)
+{
+    if (s->advance_err.code == ERR_NONE)
+        s->advance_err = *err;
+}
+
 // ---- names ------------------------------------------------------------------------------------------------
 
 void names_done(struct names *n)
@@ -65,7 +72,7 @@ void state_name_put(struct state *s, uint64_t id, struct str text)
     batch_put(s, &key, text);
 }
 
-// A read that fails gives "": the damage is reported by the next call that can.
+// A read that fails gives "", and the next commit fails with it.
 struct str state_name(struct state *s, uint64_t id)
 {
     struct str text = {"", 0};
@@ -73,9 +80,10 @@ struct str state_name(struct state *s, uint64_t id)
         return text;
     struct key key = key_of(KEY_NAME, 0, id);
     bool found = false;
-    if (store_get(s->store, key.bytes, key.n, &s->name_read, &found, NULL) != 0 || !found)
-        return (struct str){"", 0};
-    return buf_str(&s->name_read);
+    struct err err = {0};
+    if (store_get(s->store, key.bytes, key.n, &s->name_read, &found, &err) != 0)
+        read_failed(s, &err);
+    return found ? buf_str(&s->name_read) : (struct str){"", 0};
 }
 
 // ---- rows -------------------------------------------------------------------------------------------------
@@ -202,7 +210,10 @@ static uint16_t blob_pieces_before(struct state *s, const char *name)
     uint64_t length = 0;
     bool found = false;
     uint16_t pieces = b != NULL ? blob_pieces(b->bytes.len) : 0;
-    if (blob_head(s, name, &scratch, &length, &digest, &found, NULL) == 0 && blob_pieces(length) > pieces)
+    struct err err = {0};
+    if (blob_head(s, name, &scratch, &length, &digest, &found, &err) != 0)
+        read_failed(s, &err);
+    else if (blob_pieces(length) > pieces)
         pieces = blob_pieces(length);
     buf_done(&scratch);
     return pieces;

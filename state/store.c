@@ -41,8 +41,7 @@ enum {
     FILE_BYTES = 32 << 20,
     COMPACTION_BYTES = 256 << 20, // at most this much of the next level is rewritten for one file
     MANIFEST_BYTES = 16 << 20,
-    INFO_LOG_BYTES = 1 << 20,
-    INFO_LOG_WARN = 2,
+    INFO_LOG_NOTHING = 6, // above every level
     FORMAT_VERSION = 5,
     MEMTABLE_BYTES = 1 << 20, // never written to
     READ_ONLY_TRIES = 10,     // files can go while a read-only open of a live store finds them
@@ -94,6 +93,12 @@ int store_fail(const char *dir, char *text, const char *doing, struct err *err)
     static const char *const version[] = {"Not implemented", "Unknown Footer", "unsupported format", NULL};
     if (text_has(text, locked))
         fail_locked(dir, text, err);
+    else if (text_has(text, full) && strstr(text, "MANIFEST-") != NULL)
+        // RocksDB does not know any more what its MANIFEST holds, and fails an assertion when tried again.
+        err_set(
+            err, ERR_FULL,
+            "%s: no space for the MANIFEST of the store %s: make room and start again; nothing is lost (%s)",
+            doing, dir, text);
     else if (text_has(text, full))
         err_set_retriable(err, ERR_FULL, "%s: no space for the store %s: make room, it is tried again (%s)",
                           doing, dir, text);
@@ -290,8 +295,9 @@ static void options_set_files(rocksdb_options_t *o, bool read_only)
     rocksdb_options_set_paranoid_checks(o, 1);
     rocksdb_options_set_skip_stats_update_on_db_open(o, 1);
     rocksdb_options_set_max_manifest_file_size(o, MANIFEST_BYTES);
-    rocksdb_options_set_info_log_level(o, INFO_LOG_WARN);
-    rocksdb_options_set_max_log_file_size(o, INFO_LOG_BYTES);
+    // A write to its LOG that fails (a full disk) makes the next one fail an assertion. What matters of it comes
+    // back in the texts of errors.
+    rocksdb_options_set_info_log_level(o, INFO_LOG_NOTHING);
     rocksdb_options_set_keep_log_file_num(o, 2);
     rocksdb_options_set_stats_dump_period_sec(o, 0);
     rocksdb_options_set_stats_persist_period_sec(o, 0);
@@ -336,11 +342,16 @@ static int open_read_only(struct store *s, struct err *err)
 
 static int open_for_writing(struct store *s, struct err *err)
 {
-    char *text = NULL;
-    s->db = rocksdb_open(s->rocks, s->dir, &text);
-    if (text != NULL)
-        return store_fail(s->dir, text, "open", err);
-    return ingest_dir_clean(s, err);
+    struct salvage salvage = {0};
+    for (;;) {
+        char *text = NULL;
+        s->db = rocksdb_open(s->rocks, s->dir, &text);
+        if (text == NULL)
+            return ingest_dir_clean(s, err);
+        if (!store_salvage(s, text, &salvage))
+            return store_fail(s->dir, text, "open", err);
+        rocksdb_free(text);
+    }
 }
 
 int store_open(const char *dir, const struct store_options *options, struct store **ret_store,
@@ -427,4 +438,18 @@ void store_figures(const struct store *s, struct store_figures *ret_figures)
         .disk_bytes = property(s, "rocksdb.total-sst-files-size"),
         .block_cache_used = rocksdb_cache_get_usage(s->cache),
     };
+}
+
+uint64_t store_family_bytes(const struct store *s, uint8_t first, uint8_t last)
+{
+    const char from = (char)first;
+    const char to = (char)(last + 1);
+    const char *starts[] = {&from};
+    const char *ends[] = {&to};
+    const size_t one = 1;
+    uint64_t bytes = 0;
+    char *text = NULL;
+    rocksdb_approximate_sizes(s->db, 1, starts, &one, ends, &one, &bytes, &text);
+    rocksdb_free(text); // a figure is no reason to fail
+    return bytes;
 }

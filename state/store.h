@@ -38,6 +38,8 @@ void store_batch_free(struct store_batch *b);
 void store_batch_put(struct store_batch *b, const void *key, size_t key_len, const void *value,
                      size_t value_len);
 void store_batch_delete(struct store_batch *b, const void *key, size_t key_len);
+// The same, unless the batch puts the key, before or after.
+void store_batch_delete_old(struct store_batch *b, const void *key, size_t key_len);
 uint64_t store_batch_count(const struct store_batch *b);
 uint64_t store_batch_bytes(const struct store_batch *b);
 
@@ -65,5 +67,7 @@ struct store_figures {
     uint64_t written_bytes, files, disk_bytes, block_cache_used;
 };
 void store_figures(const struct store *s, struct store_figures *ret_figures);
+// About how many bytes on disk the keys from family `first` to family `last` take.
+uint64_t store_family_bytes(const struct store *s, uint8_t first, uint8_t last);
 
 #endif

@@ -30,14 +30,15 @@ void store_batch_free(struct store_batch *b)
 }
 
 static void batch_add(struct store_batch *b, const void *key, size_t key_len, const void *value,
-                      size_t value_len, bool deleted)
+                      size_t value_len, bool deleted, bool old)
 {
     assert(key_len > 0 && key_len <= UINT16_MAX && value_len <= UINT32_MAX && b->n < UINT32_MAX);
     if (b->n == b->cap) {
         b->cap = b->cap > 0 ? b->cap * 2 : 64;
         b->entries = mem_resize(b->entries, b->cap, sizeof *b->entries);
     }
-    b->entries[b->n++] = (struct batch_entry){b->bytes.len, (uint32_t)value_len, (uint16_t)key_len, deleted};
+    b->entries[b->n++] =
+        (struct batch_entry){b->bytes.len, (uint32_t)value_len, (uint16_t)key_len, deleted, old};
     buf_put(&b->bytes, key, key_len);
     buf_put(&b->bytes, value, value_len);
 }
@@ -45,12 +46,17 @@ static void batch_add(struct store_batch *b, const void *key, size_t key_len, co
 void store_batch_put(struct store_batch *b, const void *key, size_t key_len, const void *value,
                      size_t value_len)
 {
-    batch_add(b, key, key_len, value, value_len, false);
+    batch_add(b, key, key_len, value, value_len, false, false);
 }
 
 void store_batch_delete(struct store_batch *b, const void *key, size_t key_len)
 {
-    batch_add(b, key, key_len, NULL, 0, true);
+    batch_add(b, key, key_len, NULL, 0, true, false);
+}
+
+void store_batch_delete_old(struct store_batch *b, const void *key, size_t key_len)
+{
+    batch_add(b, key, key_len, NULL, 0, true, true);
 }
 
 uint64_t store_batch_count(const struct store_batch *b)
@@ -135,15 +141,18 @@ static void run_sort(const struct store_batch *b, struct batch_slot *run, size_t
     }
 }
 
-// Drops all but the last of equal keys; returns how many are left.
+// Of equal keys the one put last stays, and one that is old only if there is no other. Returns how many are left.
 static size_t slots_unique(const struct store_batch *b, struct batch_slot *slots, size_t n)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        bool again = i + 1 < n && slots[i].head == slots[i + 1].head &&
-                     key_compare(b, slots[i].entry, slots[i + 1].entry) == 0;
-        if (!again)
-            slots[kept++] = slots[i];
+    for (size_t i = 0, last; i < n; i = last + 1) {
+        size_t best = i;
+        for (last = i; last + 1 < n && slots[last].head == slots[last + 1].head &&
+                       key_compare(b, slots[last].entry, slots[last + 1].entry) == 0;
+             last++)
+            if (!b->entries[slots[last + 1].entry].old || b->entries[slots[best].entry].old)
+                best = last + 1;
+        slots[kept++] = slots[best];
     }
     return kept;
 }

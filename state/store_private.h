@@ -30,11 +30,23 @@ struct store {
 // Takes the error string of RocksDB (and frees it) over into err. Returns -1.
 int store_fail(const char *dir, char *text, const char *doing, struct err *err);
 
+// The search for the files of a commit whose MANIFEST could not be synced.
+struct salvage {
+    uint64_t number; // of the file that is missing; 0: none yet
+    uint32_t next;   // of the originals: the one to try next
+    uint32_t tries;
+    bool linked;
+};
+// An open failed with this text of RocksDB: true if a file was put in the place of a missing one, so that it is
+// worth another try.
+bool store_salvage(const struct store *s, const char *text, struct salvage *v);
+
 struct batch_entry {
     size_t at; // of the key in bytes.data; the value follows it
     uint32_t value_len;
     uint16_t key_len;
     bool deleted;
+    bool old; // gives way to any other entry of the key
 };
 
 struct batch_slot {

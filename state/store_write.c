@@ -8,6 +8,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/step.h"
 #include "state/keys.h"
 #include "state/store_private.h"
 
@@ -102,6 +103,7 @@ static int files_ingest(struct store *s, const char *const *paths, size_t n, str
     if (fault(s, "ingest", err) != 0 || room_check(s, err) != 0)
         return -1;
     char *text = NULL;
+    step_reached("commit.ingest");
     rocksdb_ingest_external_file(s->db, paths, n, s->ingest, &text);
     return text != NULL ? store_fail(s->dir, text, "ingest", err) : 0;
 }
@@ -123,9 +125,11 @@ static int slots_ingest(struct store *s, const struct store_batch *b, const stru
         r = file_write(s, paths[n_paths], b, slots + from, to - from, err);
         from = to;
     }
+    step_reached("commit.written");
     if (r == 0)
         r = files_ingest(s, paths, n_paths, err);
-    for (size_t i = 0; i < n_paths && r != 0; i++)
+    // Where it is unknown what the disk holds the next open may need them: store_salvage.c.
+    for (size_t i = 0; i < n_paths && r != 0 && err->retriable; i++)
         unlink(paths[i]);
     return r;
 }
@@ -150,6 +154,7 @@ int store_ingest(struct store *s, struct store_batch *b, struct err *err)
     if (fault(s, "write", err) != 0)
         return -1;
     size_t n = 0;
+    step_reached("commit.write");
     struct batch_slot *slots = batch_sort(b, &n);
     int r = slots_ingest(s, b, slots, n, err);
     free(slots);

@@ -317,8 +317,10 @@ static void source_lane_fetch(struct source *s, uint32_t part)
 
 static void source_lane_idle(struct source *s, struct source_lane *lane)
 {
+    // A file is idle right after its last event: in the same poll, or the size of polls would decide the order.
     int64_t after_us = s->ops->ends ? 0 : s->options.idle_after_ms * 1000;
-    if (!lane->at_end || lane->stopped || lane->idle_told || s->now_us - lane->end_since_us < after_us)
+    bool early = after_us > 0 && s->now_us - lane->end_since_us < after_us;
+    if (!lane->at_end || lane->stopped || lane->idle_told || early)
         return;
     lane->idle_told = true;
     lane->idle_due = true;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an event costs in state/entity.c, and what an entity weighs: 1 M users, 100 k items, per event two
-// gets, two counts, eight window reads; a commit every 200,000 events. With `-` as argument: no prefetching.
+// gets, two counts, eight window reads; a commit every 200,000 events. Arguments: `-` no prefetching, `g` counts
+// four groups more an event (two of the item, of 2 and 6 values; of the user and of all, of 20), `t` keeps totals,
+// `e` lets users and items expire.
 // clang-format off
-// Build: gcc -std=gnu17 -D_GNU_SOURCE -O2 -I. tests/bench/bench_entity.c state/{account,entity,entity_store,counter,chunk,sequence}.c base/*.c -lxxhash -lm -o bench_entity
+// Build: gcc -std=gnu17 -D_GNU_SOURCE -O2 -I. tests/bench/bench_entity.c state/{account,entity,entity_expire,entity_group,entity_store,counter,chunk,sequence,gone,sweep,totals}.c base/*.c -lxxhash -lm -o bench_entity
 // clang-format on
 #include <stdio.h>
 #include <time.h>
@@ -24,6 +26,11 @@ struct event {
     uint64_t user, item;
     int64_t ts;
     uint8_t action;
+    uint8_t values[4]; // of its groups
+};
+
+struct options {
+    bool prefetch, groups, totals, expire;
 };
 
 static double now(void)
@@ -46,8 +53,44 @@ static struct event *events_new(void)
             .ts = start + (int64_t)i * 1000 / EVENTS_A_SECOND - (int64_t)rng_below(&r, 3000),
             .action = rng_below(&r, 10) == 0 ? ACTION_CLICK : ACTION_IMPRESSION,
         };
+        uint64_t category = hash_mix(events[i].item) % 20;
+        events[i].values[0] = (uint8_t)(1 + hash_mix(events[i].user) % 2);
+        events[i].values[1] = (uint8_t)(1 + hash_mix(events[i].user + 1) % 6);
+        events[i].values[2] = events[i].values[3] = (uint8_t)(1 + category);
     }
     return events;
+}
+
+static struct group_key key_of(const struct event *x, uint32_t i)
+{
+    return (struct group_key){
+        .of = i < 2    ? GROUP_OF_ITEM
+              : i == 2 ? GROUP_OF_USER
+                       : GROUP_OF_ALL,
+        .owner = i < 2    ? x->item
+                 : i == 2 ? x->user
+                          : 0,
+        .grouping = (uint8_t)i,
+        .value = hash_mix(x->values[i]),
+    };
+}
+
+static void groups_prefetch(const struct entities *es, const struct event *x)
+{
+    for (uint32_t i = 0; i < 4; i++) {
+        struct group_key key = key_of(x, i);
+        entities_group_prefetch(es, &key);
+    }
+}
+
+static void groups_run(struct entities *es, const struct event *x)
+{
+    for (uint32_t i = 0; i < 4; i++) {
+        struct group_key key = key_of(x, i);
+        struct entity *e;
+        if (entities_group(es, &key, str_of("bucket"), &e, NULL) == 0)
+            entities_count(es, e, 0, x->action, x->ts, 1);
+    }
 }
 
 static uint64_t event_run(struct entities *es, const struct event *x)
@@ -80,24 +123,47 @@ static void commit(struct entities *es, uint64_t number, double *seconds, uint64
     store_batch_free(b);
 }
 
+static struct options options_of(int argc, char **argv)
+{
+    struct options o = {.prefetch = true};
+    for (int i = 1; i < argc; i++) {
+        o.prefetch &= argv[i][0] != '-';
+        o.groups |= argv[i][0] == 'g';
+        o.totals |= argv[i][0] == 't';
+        o.expire |= argv[i][0] == 'e';
+    }
+    return o;
+}
+
+static void prefetch(const struct entities *es, const struct options *o, const struct event *x)
+{
+    entities_prefetch(es, ENTITY_USER, 0, x->user);
+    entities_prefetch(es, ENTITY_ITEM, 0, x->item);
+    if (o->groups)
+        groups_prefetch(es, x);
+}
+
 int main(int argc, char **argv)
 {
-    bool prefetch = argc < 2 || argv[1][0] != '-';
+    struct options o = options_of(argc, argv);
     struct state_options options = {
         .windows = {{"1h", 60000, 60}, {"1d", 900000, 96}, {"7d", 3600000, 168}},
         .n_windows = 3,
         .cache_bytes = UINT64_C(8) << 30,
+        .totals = o.totals,
+        .user_expire_ms = o.expire ? INT64_C(30) * 86400000 : 0,
+        .item_expire_ms = o.expire ? INT64_C(30) * 86400000 : 0,
     };
     struct event *events = events_new();
     struct entities *es = entities_new(&options, NULL, true);
     uint64_t sum = 0, puts = 0, bytes = 0;
     double commit_seconds = 0, start = now(), warm = 0;
     for (uint32_t i = 0; i < EVENTS; i++) {
-        if (prefetch) {
-            entities_prefetch(es, ENTITY_USER, 0, events[i + AHEAD].user);
-            entities_prefetch(es, ENTITY_ITEM, 0, events[i + AHEAD].item);
-        }
+        if (o.prefetch)
+            prefetch(es, &o, &events[i + AHEAD]);
         sum += event_run(es, &events[i]);
+        if (o.groups)
+            groups_run(es, &events[i]);
         if (i % 1000 == 0)
             entities_watermark(es, events[i].ts - 5000);
         if (i == EVENTS / 2)
@@ -114,9 +180,9 @@ int main(int argc, char **argv)
     printf("first half %.0f ns an event, second half %.0f; batch %.0f ns an event, %.2f puts, %.0f bytes\n",
            warm * 2e9 / EVENTS, (all - warm) * 2e9 / EVENTS, commit_seconds * 1e9 / EVENTS,
            (double)puts / EVENTS, (double)bytes / EVENTS);
-    printf("%llu users, %llu items, %.0f bytes an entity, sum %llu\n", (unsigned long long)f.users,
-           (unsigned long long)f.items, (double)f.bytes / (double)(f.users + f.items),
-           (unsigned long long)sum);
+    printf("%llu users, %llu items, %llu groups, %.0f bytes an entity, sum %llu\n",
+           (unsigned long long)f.users, (unsigned long long)f.items, (unsigned long long)f.groups,
+           (double)f.bytes / (double)(f.users + f.items + f.groups), (unsigned long long)sum);
     entities_free(es);
     free(events);
     return 0;

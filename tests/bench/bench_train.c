@@ -54,8 +54,11 @@ static struct net *bench_net(void)
         snprintf(inputs[i].name, NET_NAME, "f%u", i);
         snprintf(of[i], NET_NAME, "f%u", i);
     }
-    struct net_block block = {
-        .name = "bottom", .kind = "mlp", .n_of = FIELDS, .of = of, .n_dims = 3, .dims = {512, 256, 128}};
+    struct net_block block = {.name = "bottom",
+                              .kind = "mlp",
+                              .n_of = FIELDS,
+                              .of = of,
+                              .options = {{"mlp", .dims = {512, 256, 128}}}};
     struct net_head head = {.name = "click", .of = "bottom", .loss = "logloss", .weight = 1};
     struct net_spec spec = {FIELDS, 1, 1, inputs, &block, &head, BATCH};
     struct net *net;

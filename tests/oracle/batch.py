@@ -13,37 +13,16 @@ Several files are merged as partitions are: the next event comes from the file w
 timestamp, in the order of the files where they are equal.
 """
 import argparse
-import bisect
-import datetime
+import ctypes
 import heapq
 import json
-import math
 import os
+import struct
 import sys
 
-MINUTE = 60_000
-HOUR = 60 * MINUTE
+from known import FEEDBACK, MINUTE, Known, Moment, Setup, to_ms
+
 END = 1 << 62
-
-FEEDBACK = ["click", "like", "collect", "share", "comment", "follow", "dislike", "watch"]
-
-# name: (tile, tiles)
-WINDOWS = {"1h": (MINUTE, 60), "1d": (15 * MINUTE, 96), "7d": (HOUR, 168)}
-
-# What the built-in config calls its features. A kind and its arguments:
-#   user | item | hour | count of action window | rate of numerator denominator window a b | sequence action n
-FEATURES = {
-    "user_id": ("user",),
-    "item_id": ("item",),
-    "hour": ("hour",),
-    "user_impressions_1d": ("count", "user", "impression", "1d"),
-    "item_impressions_1d": ("count", "item", "impression", "1d"),
-    "user_ctr_7d": ("rate", "user", "click", "impression", "7d", 1, 20),
-    "item_ctr_1h": ("rate", "item", "click", "impression", "1h", 1, 20),
-    "item_ctr_1d": ("rate", "item", "click", "impression", "1d", 1, 20),
-    "item_ctr_7d": ("rate", "item", "click", "impression", "7d", 1, 20),
-    "clicks": ("sequence", "click", 50),
-}
 
 
 class Options:
@@ -51,22 +30,21 @@ class Options:
         self.out_of_order = 5_000
         self.join_window = 600_000
         self.dedupe_window = 600_000
-        self.windows = WINDOWS
-        self.features = FEATURES
-        self.last = 100
+        self.config = {}  # sections of the config as known.Setup reads them
         self.flush = True
+        self.emit = "wait"  # or first_label, fake_negative
+        self.corrections = False
+        self.label_windows = {}  # by action; others: join_window
+        self.remember = 0
+        self.keep_negatives = 1.0  # or by action; others: the largest of them
+        self.thin = None  # {"action", "window", "above", "power"}
+        self.max_pending = 1 << 40
         self.__dict__.update(given)
+        self.setup = Setup(self.config)
+        self.features = {name: (self.setup.kind(f),) for name, f in self.setup.features.items()}
 
 
 # ---- reading -----------------------------------------------------------------------------------------
-
-def to_ms(t):
-    if isinstance(t, str):
-        t = datetime.datetime.fromisoformat(t.replace("Z", "+00:00"))
-        return (t - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)) // datetime.timedelta(milliseconds=1)
-    # The year 2100 in seconds is 4.1e9, and in milliseconds that is February 1970.
-    return int(t) if t >= 1e10 else int(round(t * 1000))
-
 
 def to_id(v):
     return None if v is None else str(v)
@@ -101,62 +79,76 @@ def merged(sources):
 
 # ---- what is remembered ------------------------------------------------------------------------------
 
-class Counters:
-    def __init__(self, windows):
-        self.windows = windows
-        self.times = {}  # (entity, id, action) -> every ts, sorted
-        self.sums = {}  # (entity, id) -> [(ts, watch_ms)]
+# ---- hashes: XXH3 of libxxhash, for they decide what is kept --------------------------------------------
 
-    def add(self, entity, id, action, ts):
-        times = self.times.setdefault((entity, id, action), [])
-        if not times or times[-1] <= ts:
-            times.append(ts)
-        else:
-            bisect.insort(times, ts)
+XXH3 = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
+XXH3.restype, XXH3.argtypes = ctypes.c_uint64, (ctypes.c_char_p, ctypes.c_size_t)
+U64 = (1 << 64) - 1
 
-    def add_sum(self, entity, id, ts, ms):
-        self.sums.setdefault((entity, id), []).append((ts, ms))
 
-    def span(self, window, at):
-        tile, n = self.windows[window]
-        return (at // tile - n + 1) * tile, (at // tile + 1) * tile
+def hash_bytes(b):
+    return XXH3(b, len(b))
 
-    def count(self, entity, id, action, window, at):
-        times = self.times.get((entity, id, action))
-        if times is None:
-            return 0
-        low, high = self.span(window, at)
-        return bisect.bisect_left(times, high) - bisect.bisect_left(times, low)
 
-    def rows(self, at):
-        for (entity, id, action) in self.times:
-            yield entity, id, action, {w: self.count(entity, id, action, w, at) for w in self.windows}
-        for (entity, id), entries in self.sums.items():
-            spans = {w: self.span(w, at) for w in self.windows}
-            yield entity, id, "watch_ms", {w: sum(ms for ts, ms in entries if low <= ts < high)
-                                           for w, (low, high) in spans.items()}
+def hash_id(text):
+    return 0 if text is None else min(max(hash_bytes(text.encode()), 1), U64 - 1)
+
+
+def hash_mix(x):
+    x ^= x >> 30
+    x = x * 0xbf58476d1ce4e5b9 & U64
+    x ^= x >> 27
+    x = x * 0x94d049bb133111eb & U64
+    return x ^ x >> 31
+
+
+def f32(x):
+    """A 32-bit float as an export prints it: the shortest decimal that is it."""
+    bits = struct.pack("<f", x)
+    digits = next(d for d in range(1, 10) if struct.pack("<f", float(f"{struct.unpack('<f', bits)[0]:.{d}g}")) == bits)
+    return float(f"{struct.unpack('<f', bits)[0]:.{digits}g}")
+
+
+def label_name(action):
+    return "watch_ms" if action == "watch" else action
 
 
 class Sample:
-    __slots__ = ("arrival", "user", "item", "request", "position", "ts", "labels", "label_ts", "features", "left",
-                 "late")
+    """An impression, and what is known of it."""
+    __slots__ = ("arrival", "number", "user", "item", "request", "position", "ts", "labels", "label_ts", "features",
+                 "left", "forgotten", "told", "rate", "hash", "late")
+
+
+class Row:
+    """A sample as it left."""
+    def __init__(self, of, ts, corrected):
+        self.of, self.late, self.features = of, of.late, of.features
+        self.ts, self.corrected, self.told = ts, corrected, of.told if corrected else set()
+        self.labels, self.label_ts = dict(of.labels), dict(of.label_ts)
 
 
 class Batch:
     def __init__(self, options=None, sources=1):
         self.o = options or Options()
-        self.counters = Counters(self.o.windows)
-        self.sequences = {}  # (user, action) -> [(ts, arrival, item)], sorted
+        self.past = Known(self.o.setup)  # profiles, counters, sequences
         self.seen = {}  # event_id -> ts
-        self.pending = {}  # (user, item) -> samples that have not left
+        self.known = {}  # (user, item) -> samples that are not forgotten
         self.waiting = []  # heap of feedback: (ts, arrival, user, item, request, type, value)
-        self.due = []  # heap of (due, arrival, sample)
-        self.samples = []  # in the order in which they leave
+        self.due = []  # heap of (when its sample leaves, arrival, sample)
+        self.over = []  # heap of (when it is forgotten, arrival, sample)
+        self.n_known = self.impressions = 0
+        self.samples = []  # rows, in the order in which they leave
+        windows = [self.o.join_window, self.o.remember, *self.o.label_windows.values()]
+        self.horizon = max(windows)
+        keep = self.o.keep_negatives
+        self.keep = keep if isinstance(keep, dict) else {}
+        self.keep_most = max(keep.values()) if isinstance(keep, dict) else keep
         self.largest = [None] * sources  # None: nothing was read; END: the source has ended
-        self.watermark = -END
+        self.watermark = self.clock = -END
         self.at = None
         self.arrival = 0
-        self.orphans = self.duplicates = self.late = 0
+        self.orphans = self.duplicates = self.late = self.after_window = self.late_labels = 0
+        self.negatives_dropped = self.positives_thinned = self.left_early = self.forgotten_early = 0
 
     # ---- time
 
@@ -170,17 +162,85 @@ class Batch:
         if None not in self.largest:
             low = min(self.largest)
             if low < END:
-                self.watermark = max(self.watermark, low - self.o.out_of_order)
+                self.clock = self.watermark = max(self.watermark, low - self.o.out_of_order)
         self.settle()
-        self.leave()
 
-    def leave(self):
-        while self.due and self.due[0][0] <= self.watermark:
-            _, _, sample = heapq.heappop(self.due)
-            key = (sample.user, sample.item)
-            self.pending[key].remove(sample)
-            sample.left = True
-            self.samples.append(sample)
+    def settle(self):
+        """Feedback is settled and samples leave, in order of time; at the same time samples leave first."""
+        fake = self.o.emit == "fake_negative"  # at the watermark itself an impression may come
+        while True:
+            while self.due and (self.due[0][2].left or self.due[0][2].forgotten):
+                heapq.heappop(self.due)
+            due = self.due[0][0] if self.due else END
+            held = self.waiting[0][0] if self.waiting else END
+            if due < END and (due < self.watermark or (due == self.watermark and not fake)) and due <= held:
+                self.leave(heapq.heappop(self.due)[2], due)
+            elif held < self.watermark:
+                ts, _, *rest = heapq.heappop(self.waiting)
+                self.label(ts, *rest)
+            else:
+                break
+        while self.over and self.over[0][0] <= self.watermark:
+            self.forget(heapq.heappop(self.over)[2])
+
+    def forget(self, s):
+        if not s.forgotten:
+            self.known[s.user, s.item].remove(s)
+            self.n_known -= 1
+            s.forgotten = True
+
+    def bound(self):
+        """At the bound the oldest goes."""
+        if self.n_known <= self.o.max_pending:
+            return
+        s = min((s for all in self.known.values() for s in all), key=lambda s: (s.ts, s.arrival))
+        waits = s.ts + (0 if self.o.emit == "fake_negative" else self.o.join_window) > self.watermark - (
+            self.o.emit == "fake_negative")
+        self.left_early += not s.left or waits
+        self.forgotten_early += not (not s.left or waits)
+        if not s.left:
+            self.leave(s, self.watermark if self.watermark > -END else s.ts)
+        self.forget(s)
+
+    # ---- samples
+
+    def rate(self, action):
+        """The share of the negatives of a label that is kept."""
+        return self.keep.get(action, self.keep_most)
+
+    def leave(self, s, ts):
+        s.left = True
+        self.first(s, ts)
+
+    def first(self, s, ts):
+        """The first sample of an impression, if it is among those that are kept."""
+        if not s.labels:
+            if s.hash / 2**64 >= self.keep_most:
+                self.negatives_dropped += 1
+                return
+            self.samples.append(Row(s, ts, False))
+            return
+        share = 1
+        if self.o.thin is not None:
+            t = self.o.thin
+            key = "item", s.item, None, None
+            n = self.past.counted(key, t["action"], t["window"], self.clock) if self.clock > -END else 0
+            share = (t["above"] / n) ** t["power"] if n > t["above"] else 1
+        kept = hash_mix(s.hash) / 2**64 < share
+        s.rate = share if kept else 0
+        if kept:
+            self.samples.append(Row(s, ts, False))
+        self.positives_thinned += not kept
+        s.told = set(s.labels)
+
+    def next(self, s, ts):
+        """A further one, unless there was none before."""
+        if not s.told and s.hash / 2**64 >= self.keep_most:
+            self.first(s, ts)
+            return
+        if s.rate > 0:
+            self.samples.append(Row(s, ts, True))
+        s.told = set(s.labels)
 
     # ---- one message
 
@@ -199,59 +259,74 @@ class Batch:
             entries = e.get("items")
             if entries is None:
                 entries = [{"item_id": e["item_id"], "position": e.get("position")}]
-            self.impression(ts, user, request, entries, late)
+            self.impression(ts, user, request, entries, late, e.get("context"))
         else:
             item = to_id(e["item_id"])
             self.feedback(ts, user, item, request, kind, e.get("watch_ms"), late)
-            self.count(user, item, kind, ts)
-            self.remember(user, item, kind, ts, e.get("watch_ms"))
+            m = Moment(self.past, user, item, ts, e.get("context"))
+            watch_ms = int(e.get("watch_ms") or 0)
+            self.past.count(m, kind, watch_ms if kind == "watch" else 0)
+            self.past.remember(m, kind, watch_ms)
         self.advance(source, ts)
 
-    def count(self, user, item, action, ts):
-        self.counters.add("user", user, action, ts)
-        self.counters.add("item", item, action, ts)
+    def profile(self, side, e):
+        """An upsert; attributes of None delete."""
+        self.past.profile(side, to_id(e[side + "_id"]), e["ts"], e["attributes"])
 
-    def remember(self, user, item, action, ts, watch_ms):
-        self.arrival += 1
-        bisect.insort(self.sequences.setdefault((user, action), []), (ts, self.arrival, item))
-        if action == "watch":
-            self.counters.add_sum("user", user, ts, int(watch_ms))
-            self.counters.add_sum("item", item, ts, int(watch_ms))
-
-    def impression(self, ts, user, request, entries, late):
-        before = [self.features(user, to_id(x["item_id"]), ts) for x in entries]
-        for x, features in zip(entries, before):
+    def impression(self, ts, user, request, entries, late, context):
+        moments = [Moment(self.past, user, to_id(x["item_id"]), ts, context) for x in entries]
+        before = [self.past.features(m) for m in moments]
+        for x, m, features in zip(entries, moments, before):
             self.arrival += 1
             s = Sample()
-            s.arrival, s.user, s.item, s.request = self.arrival, user, to_id(x["item_id"]), request
+            s.arrival, s.user, s.item, s.request = self.arrival, user, m.item, request
             s.ts, s.features, s.position = ts, features, x.get("position")
-            s.labels, s.label_ts, s.left, s.late = {}, {}, False, late
-            self.pending.setdefault((user, s.item), []).append(s)
-            heapq.heappush(self.due, (ts + self.o.join_window, s.arrival, s))
-            self.count(user, s.item, "impression", ts)
+            s.labels, s.label_ts, s.left, s.forgotten, s.late = {}, {}, False, False, late
+            s.number, s.told, s.rate = self.impressions, set(), 1
+            name = hash_id(user), hash_id(s.item), hash_id(request), ts
+            s.hash = hash_bytes(struct.pack("<4Q", *name))
+            self.impressions += 1
+            self.n_known += 1
+            self.known.setdefault((user, s.item), []).append(s)
+            waits = 0 if self.o.emit == "fake_negative" else self.o.join_window
+            heapq.heappush(self.due, (ts + waits, s.arrival, s))
+            heapq.heappush(self.over, (ts + self.horizon, s.arrival, s))
+            self.bound()
+            self.past.count(m, "impression")
 
-    def matches(self, s, ts, request):
-        return (s.ts <= ts < s.ts + self.o.join_window
+    def matches(self, s, ts, request, window):
+        return (s.ts <= ts < s.ts + window
                 and (request is None or s.request is None or request == s.request))
 
     def feedback(self, ts, user, item, request, kind, value, late):
         """Late feedback finds what there is. Other waits until no impression before it can come any more."""
         if late:
-            self.orphans += not self.label(ts, user, item, request, kind, value)
+            self.label(ts, user, item, request, kind, value)
         else:
             self.arrival += 1
             heapq.heappush(self.waiting, (ts, self.arrival, user, item, request, kind, value))
 
-    def settle(self):
-        while self.waiting and self.waiting[0][0] < self.watermark:
-            ts, _, *rest = heapq.heappop(self.waiting)
-            self.orphans += not self.label(ts, *rest)
-
     def label(self, ts, user, item, request, kind, value):
-        fits = [s for s in self.pending.get((user, item), ()) if self.matches(s, ts, request)]
+        known = self.known.get((user, item), ())
+        window = self.o.label_windows.get(kind, self.o.join_window)
+        fits = [s for s in known if self.matches(s, ts, request, window)]
         if not fits:
-            return False
+            after = any(self.matches(s, ts, request, self.horizon) for s in known)
+            self.after_window += after
+            self.orphans += not after
+            return
         s = max(fits, key=lambda s: (s.ts, s.arrival))
+        before = dict(s.labels), dict(s.label_ts)
+        self.label_set(s, ts, kind, value)
+        if s.left:
+            if self.o.emit != "wait" and not self.o.corrections and s.told:
+                self.late_labels += 1
+            elif before != (s.labels, s.label_ts):
+                self.next(s, ts)
+        elif self.o.emit == "first_label":
+            self.leave(s, ts)
+
+    def label_set(self, s, ts, kind, value):
         if kind == "watch":  # the largest value, and the first time that it was reported
             kind, value = "watch_ms", int(value)
         else:
@@ -261,35 +336,16 @@ class Batch:
             s.labels[kind], s.label_ts[kind] = value, ts
         elif value == known:
             s.label_ts[kind] = min(s.label_ts[kind], ts)
-        return True
 
-    def features(self, user, item, ts):
-        ret = {}
-        for name, (kind, *a) in self.o.features.items():
-            if kind == "user":
-                ret[name] = user
-            elif kind == "item":
-                ret[name] = item
-            elif kind == "hour":
-                ret[name] = ts // HOUR % 24
-            elif kind == "count":
-                of, action, window = a
-                ret[name] = math.log1p(self.counters.count(of, user if of == "user" else item, action, window, ts))
-            elif kind == "rate":
-                of, above, below, window, x, y = a
-                id = user if of == "user" else item
-                n = self.counters.count(of, id, above, window, ts)
-                d = self.counters.count(of, id, below, window, ts)
-                ret[name] = (n + x) / (d + y)
-            elif kind == "sequence":
-                action, last = a
-                tail = self.sequences.get((user, action), ())[-last:]
-                ret[name] = [i for _, _, i in reversed(tail)]
-        return ret
-
-    def run(self, sources):
+    def run(self, sources, users=None, items=None):
+        """Lines of each partition of the events, and of the profiles, which come first where times are equal."""
         self.largest = [None] * len(sources)
-        for event, source, is_last in merged([read_events(s) for s in sources]):
+        sides = [(side, lines) for side, lines in (("user", users), ("item", items)) if lines is not None]
+        for event, source, is_last in merged([read_events(s) for s in [lines for _, lines in sides] + list(sources)]):
+            if source < len(sides):
+                self.profile(sides[source][0], event)
+                continue
+            source -= len(sides)
             self.event(event, source)
             if is_last:
                 self.largest[source] = END
@@ -297,30 +353,36 @@ class Batch:
         if self.o.flush:
             self.watermark = END
             self.settle()
-            self.leave()
         return self
 
     # ---- rows, as `freshet export` names them
 
     def counter_rows(self, at=None):
-        at = self.at if at is None else at
-        for entity, id, action, windows in self.counters.rows(at):
-            if any(windows.values()):
-                yield {"entity": entity, "id": id, "by": None, "bucket": None, "action": action,
-                       "windows": windows, "at": at}
+        return self.past.counter_rows(self.at if at is None else at)
 
     def sequence_rows(self):
-        for (user, action), entries in self.sequences.items():
-            yield {"user_id": user, "action": action,
-                   "entries": [{"item_id": i, "ts": ts} for ts, _, i in reversed(entries[-self.o.last:])]}
+        return self.past.sequence_rows()
 
     def sample_rows(self):
-        for n, s in enumerate(self.samples):
-            labels = {a: s.labels.get(a, 0) for a in FEEDBACK if a != "watch"}
-            labels["watch_ms"] = s.labels.get("watch_ms", 0)
-            yield {"sample": n, "user_id": s.user, "item_id": s.item, "request_id": s.request,
-                   "position": s.position, "impression_ts": s.ts, "emitted_ts": s.ts + self.o.join_window,
-                   "labels": labels, "label_ts": s.label_ts, "keep_rate": 1, "features": s.features}
+        for n, row in enumerate(self.samples):
+            s = row.of
+            labels = {label_name(a): row.labels.get(label_name(a), 0) for a in FEEDBACK}
+            had = row.told if row.corrected else row.labels
+            ret = {"sample": n, "user_id": s.user, "item_id": s.item, "request_id": s.request,
+                   "position": s.position, "impression_ts": s.ts, "emitted_ts": row.ts, "labels": labels,
+                   "label_ts": row.label_ts, "keep_rate": f32(s.rate if row.labels else self.keep_most),
+                   "features": row.features}
+            if self.keep:
+                ret["keep_rates"] = {label_name(a): f32(self.rate(a)) for a in FEEDBACK}
+            masked = [label_name(a) for a in FEEDBACK
+                      if label_name(a) not in row.labels and s.hash / 2**64 >= self.rate(a)]
+            if masked:
+                ret["masked"] = masked
+            if row.corrected:
+                ret["corrects"] = s.number
+                ret["changed"] = [label_name(a) for a in FEEDBACK if label_name(a) in row.labels and
+                                  label_name(a) not in had]
+            yield ret
 
     def rows(self, what):
         return {"counters": self.counter_rows, "sequences": self.sequence_rows, "samples": self.sample_rows}[what]()
@@ -333,11 +395,15 @@ def main():
     p.add_argument("--out-of-order", type=int, default=5_000)
     p.add_argument("--join-window", type=int, default=600_000)
     p.add_argument("--dedupe-window", type=int, default=600_000)
+    p.add_argument("--users")
+    p.add_argument("--items")
+    p.add_argument("--config", help="sections of a config, as JSON; see known.Setup")
     p.add_argument("--no-flush", action="store_true")
     a = p.parse_args()
+    config = json.load(open(a.config)) if a.config else {}
     batch = Batch(Options(out_of_order=a.out_of_order, join_window=a.join_window, dedupe_window=a.dedupe_window,
-                          flush=not a.no_flush))
-    batch.run([open(f) for f in a.events])
+                          flush=not a.no_flush, config=config))
+    batch.run([open(f) for f in a.events], *(open(f) if f else None for f in (a.users, a.items)))
     os.makedirs(a.out, exist_ok=True)
     for what in "counters", "sequences", "samples":
         with open(os.path.join(a.out, what + ".jsonl"), "w") as f:

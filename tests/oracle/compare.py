@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares two exports row by row: compare.py counters|sequences|samples WANTED.jsonl GOT.jsonl
 
-Samples are compared in their order, counters by (entity, id, by, bucket, action), sequences by (user, action).
+Samples are compared in their order, counters by (entity, id, by, bucket, action), sequences by (user, action, by, bucket).
 Floats may differ by 1e-12 of themselves. Prints the first differences and the number of equal rows.
 """
 import json
 import sys
 
-KEYS = {"counters": ("entity", "id", "by", "bucket", "action"), "sequences": ("user_id", "action")}
+KEYS = {"counters": ("entity", "id", "by", "bucket", "action"), "sequences": ("user_id", "action", "by", "bucket")}
 RELATIVE = 1e-12
 
 
@@ -42,7 +42,7 @@ def where(a, b, path=""):
 def keyed(what, rows):
     if what == "samples":
         return {n: r for n, r in enumerate(rows)}
-    return {tuple(r[k] for k in KEYS[what]): r for r in rows}
+    return {tuple(r.get(k) for k in KEYS[what]): r for r in rows}
 
 
 def compare(what, wanted, got, ignore=()):

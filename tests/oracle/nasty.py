@@ -99,6 +99,61 @@ def generate(seed, messages, without=(), step=400):
     return [json.dumps(e, separators=(",", ":")) for _, _, e in rows]
 
 
+# ---- contexts and profiles
+
+def number(rng):
+    return rng.choice((0, -0.0, -3, 18, 25, 31.5, 1e14, -1e300, 0.1, 2**53 + 2, rng.randrange(90)))
+
+
+def context(rng):
+    ret = {"device": rng.choice(("tv", "phone", "tablet", "", "\u00e9t\u00e9 \U0001f31e", 7, True)),
+           "geo": rng.choice(("u4pruydq", "u4pruyzz", "ezs42", "\u00fc\u00fc\u00fc\u00fc\u00fc", 5)),
+           "lat": rng.choice((57.64911, -25.382708, 0, 90, 91, -90, "57")), "lon": rng.choice((10.40744, -49.265506, -180, 180, 1e9)),
+           "depth": number(rng)}
+    return {k: v for k, v in ret.items() if rng.random() < 0.8}
+
+
+def attributes(rng, side, n):
+    """Mostly what an attribute should be, at times of another type, at times not there, and changing over time."""
+    tags = [rng.choice(("new", "sale", "", "x" * 200, "t\u00e4g")) for _ in range(rng.choice((0, 1, 3, 70)))]
+    if side == "user":
+        ret = {"gender": rng.choice(("f", "m", "", "d")), "age": number(rng), "vip": rng.random() < 0.5, "tags": tags,
+               "city": rng.choice(("Oslo", "Bergen", "y" * 256))}
+    else:
+        ret = {"category": rng.choice(("shoes", "hats", "bags")) if rng.random() < 0.2 else f"c{n % 4}",
+               "author": f"a{n % 7}", "tags": tags, "price": number(rng),
+               "created_at": rng.choice((START - 90_000_000, START / 1000, START + 50_000, "x", "2025-12-31T10:00:00+02:00",
+                                         -5, 1e20))}
+    wrong = rng.choice(list(ret))
+    if rng.random() < 0.1:
+        ret[wrong] = rng.choice(("text", 5, True, ["a"]))
+    return {k: v for k, v in ret.items() if rng.random() < 0.9}
+
+
+def profiles(seed, side, prefix, ids, messages, span):
+    """Lines of upserts within the first `span` ms, out of order, again and older than what is known."""
+    rng = random.Random(f"{seed} {side}")
+    rows = []
+    for _ in range(messages):
+        n = rng.randrange(ids)
+        id = rng.choice((n, str(n))) if n % 3 == 0 else f"{prefix}{n}"
+        ts = START - 1000 + rng.randrange(span)
+        rows.append({side + "_id": id, "timestamp": ts, "attributes": attributes(rng, side, n)})
+    rows.sort(key=lambda r: r["timestamp"] + rng.randrange(3_000))
+    return [json.dumps(r, separators=(",", ":")) for r in rows]
+
+
+def dress(seed, lines, span=1_500_000):
+    """(the events with contexts, lines of user profiles, lines of item profiles)"""
+    rng = random.Random(f"{seed} context")
+    events = [json.loads(line) for line in lines]
+    for e in events:
+        if rng.random() < 0.9:
+            e["context"] = context(rng)
+    return ([json.dumps(e, separators=(",", ":")) for e in events], profiles(seed, "user", "u", 30, 300, span),
+            profiles(seed, "item", "i", 40, 400, span))
+
+
 if __name__ == "__main__":
     for line in generate(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]):
         print(line)

@@ -124,6 +124,28 @@ def raw(f, data):
     return answer
 
 
+def explained(f, user, item):
+    """Every feature of the pair is there, with where it comes from; by GET, by POST and from the CLI the same."""
+    a = f.get(f"/v1/explain/{user}/{item}").json
+    b = f.post("/v1/explain", {"user_id": user, "items": [item], "timestamp": a["at"]}).json
+    f.equal(b, a, "explain by GET and by POST")
+    by_name = {x["name"]: x for x in a["features"]}
+    f.check({"user_id", "item_ctr_7d", "clicks", "hour"} <= set(by_name), f"features: {sorted(by_name)}")
+    counts = {x["measure"]: x for x in by_name["item_ctr_7d"]["from"]}
+    seen = f.get(f"/v1/items/{item}?at={a['at']}").json["counters"]
+    f.equal((counts["click"]["value"], counts["impression"]["value"]),
+            tuple(seen[k]["7d"] for k in ("click", "impression")), "a rate's counters are the item's")
+    wanted = (counts["click"]["value"] + 1) / (counts["impression"]["value"] + 20)
+    f.check(abs(by_name["item_ctr_7d"]["value"] - wanted) < 1e-12 and by_name["item_ctr_7d"]["by"], "and the steps lead to it")
+    r = f.run("explain", "--url", f"http://127.0.0.1:{f.port}", "--json", "--at", str(a["at"]), user, item)
+    f.equal(json.loads(r.stdout) if r.returncode == 0 else r.stderr, a, "freshet explain --json")
+    r = f.run("explain", "--url", f"http://127.0.0.1:{f.port}", "--context", "device=tv", user, item)
+    f.check(r.returncode == 0 and "item_ctr_7d" in r.stdout and "->" in r.stdout, "freshet explain in words")
+    f.equal(f.run("explain", "--context", "device", user, item).returncode, 2, "a context without =")
+    f.equal(f.get("/v1/explain/nobody/nothing").json["known"], {"user": False, "item": False}, "a pair that is not known")
+    problem(f, f.post("/v1/explain", {"user_id": user, "items": [item, item]}), 400, ["one item"], "two items")
+
+
 def protocol(f):
     problem(f, f.get("/v2/nothing"), 404, ["/v1/score", "/v1/users/*"], "an unknown path names the routes")
     problem(f, f.get("/v1/users/"), 404, ["/v1/users/*"], "no id")
@@ -168,7 +190,7 @@ def status(f):
 def cli(f, daemon, user, item):
     url = ["--url", f"http://127.0.0.1:{f.port}"]
     asked = [["get", "user", user], ["get", "item", item], ["get", "embedding", "items", item],
-             ["score", user, item, "new"]]
+             ["score", user, item, "new"], ["explain", user, item]]
     over_http = [f.run(*a[:1], "--json", *url, *a[1:]) for a in asked]
     text = f.run("get", *url, "user", user)
     f.check(text.returncode == 0 and f"user {user}" in text.stdout and "impression" in text.stdout, "get as text")
@@ -232,6 +254,7 @@ def main():
     user, item = some_ids(f)
     views(f, user, item)
     scores(f, user, item)
+    explained(f, user, item)
     protocol(f)
     status(f)
     cli(f, daemon, user, item)

@@ -15,6 +15,7 @@ sys.path[:0] = [HERE, os.path.join(HERE, "..", "oracle")]
 from batch import Batch, Options  # noqa: E402
 from compare import compare  # noqa: E402
 from harness import Freshet, free_port, wait_until  # noqa: E402
+from rich_kafka import rich  # noqa: E402
 from oracle import exported, kuairand, simulated  # noqa: E402
 
 KAFKA = os.path.join(HERE, "..", "kafka", "kafka.sh")
@@ -155,7 +156,7 @@ def main():
     try:
         f.broker = r.stdout.strip().splitlines()[-1]
         topic, state = "events4", f.path("state")
-        lines = kuairand() or simulated(f, 30_000)
+        lines = kuairand() or simulated(f, 30_000, rate=15)
         parts = produce(f, topic, lines)
         d = run_with_kills(f, topic, parts, state, kills, seed)
         if d is not None:
@@ -165,6 +166,7 @@ def main():
             f.check(r.returncode == 0, "--as-committed from Kafka agrees " + (r.stdout[-1500:] + r.stderr[-300:] if r.returncode else ""))
             followers(f, topic, state)
             offset_gone(f, topic, state)
+            rich(f, "rich")
     except (TimeoutError, RuntimeError, subprocess.CalledProcessError) as e:
         f.check(False, f"{e} {getattr(e, 'stderr', '')}")
     finally:

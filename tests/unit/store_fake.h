@@ -21,7 +21,7 @@ struct store {
 };
 
 struct store_batch {
-    struct buf pairs; // key, 1 = put / 0 = delete, value; in order of arrival
+    struct buf pairs; // key, 1 = put / 0 = delete / 2 = delete what is old, value; in order of arrival
     uint64_t count, bytes;
 };
 
@@ -112,6 +112,11 @@ void store_batch_delete(struct store_batch *b, const void *key, size_t key_len)
     fake_append(b, (struct str){key, (uint32_t)key_len}, 0, str_of(""));
 }
 
+void store_batch_delete_old(struct store_batch *b, const void *key, size_t key_len)
+{
+    fake_append(b, (struct str){key, (uint32_t)key_len}, 2, str_of(""));
+}
+
 uint64_t store_batch_count(const struct store_batch *b)
 {
     return b->count;
@@ -139,20 +144,28 @@ static void fake_insert(struct store *s, size_t at, struct str key, struct str v
     s->pairs[at] = (struct fake_pair){fake_copy(key.s, key.len), fake_copy(value.s, value.len)};
 }
 
-int store_ingest(struct store *s, struct store_batch *b, struct err *err)
+static void fake_apply(struct store *s, const struct store_batch *b, bool old)
 {
-    (void)err;
     struct rd from = rd_of(b->pairs.data, b->pairs.len);
     for (uint64_t i = 0; i < b->count; i++) {
         struct str key = rd_str(&from);
-        bool put = rd_u8(&from) == 1;
+        uint8_t what = rd_u8(&from);
         struct str value = rd_str(&from);
+        if ((what == 2) != old)
+            continue;
         size_t at = fake_find(s, key);
         if (at < s->n && fake_compare(s->pairs[at].key, key) == 0)
             fake_remove(s, at);
-        if (put)
+        if (what == 1)
             fake_insert(s, at, key, value);
     }
+}
+
+int store_ingest(struct store *s, struct store_batch *b, struct err *err)
+{
+    (void)err;
+    fake_apply(s, b, true);
+    fake_apply(s, b, false);
     return 0;
 }
 
@@ -186,7 +199,8 @@ bool store_iter_valid(const struct store_iter *it)
     if (it->at >= it->store->n)
         return false;
     struct str key = it->store->pairs[it->at].key;
-    return key.len >= it->prefix.len && memcmp(key.s, it->prefix.data, it->prefix.len) == 0;
+    return key.len >= it->prefix.len &&
+           (it->prefix.len == 0 || memcmp(key.s, it->prefix.data, it->prefix.len) == 0);
 }
 
 void store_iter_next(struct store_iter *it)

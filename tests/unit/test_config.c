@@ -11,6 +11,8 @@
 #include "base/buf.h"
 #include "daemon/config.h"
 #include "daemon/config_keys.h"
+#include "daemon/presets.h"
+#include "models/loss.h"
 
 #define DAY INT64_C(86400000)
 
@@ -127,7 +129,7 @@ Test(config, default_windows_sequences_tables)
     cr_assert_eq(c->n_windows, 3);
     cr_expect_arr_eq(c->windows, windows, sizeof windows);
     for (int a = 0; a < ACTION_MAX; a++)
-        cr_expect_eq(c->sequence_last[a], a > ACTION_IMPRESSION && a < ACTION_BUILTIN ? 100 : 0);
+        cr_expect_eq(c->sequences[a].last, a > ACTION_IMPRESSION && a < ACTION_BUILTIN ? 100 : 0);
     cr_expect_eq(c->n_tables, 3);
     for (int i = 0; i < 2; i++) {
         const struct config_table *t = table(c, i == 0 ? "users" : "items");
@@ -152,16 +154,17 @@ Test(config, default_features_and_model)
         cr_expect_str_eq(c->features[i].name, names[i]);
         cr_expect_str_eq(b->of[i], names[i]);
     }
-    cr_expect(b->n_dims == 1 && b->dims[0] == 128);
-    cr_expect(strcmp(b->kind, "mlp") == 0 && strcmp(b->activation, "relu") == 0);
+    cr_expect(strcmp(b->kind, "mlp") == 0 && strcmp(b->options[0].name, "mlp") == 0);
+    cr_expect(b->options[0].dims[0] == 128 && b->options[0].dims[1] == 0 && b->options[1].name == NULL);
     const struct config_feature *f = feature(c, "user_ctr_7d");
-    cr_expect(f->kind == CONFIG_FEATURE_RATE && f->of == CONFIG_OF_USER && f->window == 2 && f->table == -1);
+    cr_expect(f->kind == CONFIG_FEATURE_RATE && f->ref.of == CONFIG_OF_USER && f->window == 2 &&
+              f->table == -1);
     cr_expect(f->measure == ACTION_CLICK && f->denominator == ACTION_IMPRESSION);
     cr_expect(f->smooth[0] == 1 && f->smooth[1] == 20);
     f = feature(c, "item_impressions_1d");
-    cr_expect(f->kind == CONFIG_FEATURE_COUNT && f->of == CONFIG_OF_ITEM && f->log1p && f->window == 1);
+    cr_expect(f->kind == CONFIG_FEATURE_COUNT && f->ref.of == CONFIG_OF_ITEM && f->log1p && f->window == 1);
     f = feature(c, "clicks");
-    cr_expect(f->kind == CONFIG_FEATURE_SEQUENCE && f->last == 50 && f->measure == ACTION_CLICK);
+    cr_expect(f->kind == CONFIG_FEATURE_SEQUENCE && f->last == 50 && f->sequence == ACTION_CLICK);
     cr_expect_str_eq(c->tables[f->table].name, "items");
     const struct config_head *h = &c->model.heads[0];
     cr_expect_eq(c->model.n_heads, 1);
@@ -204,11 +207,30 @@ Test(config, a_file_lies_over_the_default)
     cr_expect(c->time.out_of_order_ms == 60000 && c->time.max_future_ms == 3600000);
     cr_expect(c->n_actions == ACTION_BUILTIN + 1 && strcmp(c->actions[ACTION_BUILTIN], "buy") == 0);
     cr_expect(c->n_windows == 2 && c->windows[1].tile_ms == DAY && c->windows[1].tiles == 30);
-    cr_expect(c->sequence_last[ACTION_CLICK] == 20 && c->sequence_last[ACTION_DISLIKE] == 0);
-    cr_expect(c->sequence_last[ACTION_BUILTIN] == 7 && c->sequence_last[ACTION_IMPRESSION] == 0);
+    cr_expect(c->sequences[ACTION_CLICK].last == 20 && c->sequences[ACTION_DISLIKE].last == 0);
+    cr_expect(c->sequences[ACTION_BUILTIN].last == 7 && c->sequences[ACTION_IMPRESSION].last == 0);
     cr_expect_eq(c->join.labels, 1u << ACTION_CLICK | 1u << ACTION_BUILTIN | 1u << ACTION_WATCH);
     cr_expect_eq(c->join.watch_of, STATE_WATCH_SUM);
     cr_expect(c->n_features == 1 && c->model.blocks[0].n_of == 1);
+    config_free(c);
+}
+
+Test(config, windows_and_rates_go_by_label)
+{
+    struct config *c = load_good("join: {labels: {click: {window: 1m}, all: {window: 1h}}, window: 10m,\n"
+                                 "       keep_negatives: {click: 0.1, like: 0.5}, remember: 2h,\n"
+                                 "       thin_positives: {action: like, window: 1d, above: 1k}}\n");
+    cr_expect(c->join.label_window_ms[ACTION_CLICK] == 60000 &&
+              c->join.label_window_ms[ACTION_LIKE] == 3600000);
+    cr_expect(c->join.keep_negatives == 0.5 && c->join.keep_by_label && c->join.remember_ms == 7200000);
+    cr_expect(config_keep(c, ACTION_CLICK) == 0.1 && config_keep(c, ACTION_LIKE) == 0.5);
+    cr_expect(config_keep(c, ACTION_SHARE) == 0.5 && config_corrects(c));
+    cr_expect(c->join.thin.action == ACTION_LIKE && c->join.thin.window == 1 && c->join.thin.above == 1000);
+    cr_expect(c->join.thin.power == 0.5 && strcmp(c->model.heads[0].loss, "logloss") == 0);
+    config_free(c);
+    c = load_good("join: {emit: fake_negative}\n");
+    cr_expect(c->join.emit == STATE_EMIT_FAKE_NEGATIVE && config_corrects(c) && !c->join.keep_by_label);
+    cr_expect(strcmp(c->model.heads[0].loss, "fnw") == 0 && config_keep(c, ACTION_CLICK) == 1);
     config_free(c);
 }
 
@@ -228,15 +250,17 @@ Test(config, features_of_every_form)
                   "  day: {weekday: timestamp, offset: -5.5}\n"
                   "  shared: {sequence: share, table: items}\n");
     const struct config_feature *f = feature(c, "device");
-    cr_expect(f->of == CONFIG_OF_CONTEXT && strcmp(f->field, "device") == 0 && c->tables[f->table].dim == 8);
+    cr_expect(f->ref.of == CONFIG_OF_CONTEXT && strcmp(f->ref.field, "device") == 0 &&
+              c->tables[f->table].dim == 8);
     f = feature(c, "author");
-    cr_expect(f->of == CONFIG_OF_ITEM && strcmp(f->field, "author") == 0 && c->tables[f->table].dim == 4);
+    cr_expect(f->ref.of == CONFIG_OF_ITEM && strcmp(f->ref.field, "author") == 0 &&
+              c->tables[f->table].dim == 4);
     f = feature(c, "who");
-    cr_expect(f->of == CONFIG_OF_USER && f->field[0] == '\0' && c->tables[f->table].rows == 1000000);
+    cr_expect(f->ref.of == CONFIG_OF_USER && f->ref.field[0] == '\0' && c->tables[f->table].rows == 1000000);
     f = feature(c, "age");
     cr_expect(f->n_edges == 3 && f->edges[1] == 25.5 && c->tables[f->table].rows == 99 && !f->log1p);
     f = feature(c, "length");
-    cr_expect(f->kind == CONFIG_FEATURE_NUMBER && f->table == -1 && f->log1p && f->of == CONFIG_OF_ITEM);
+    cr_expect(f->kind == CONFIG_FEATURE_NUMBER && f->table == -1 && f->log1p && f->ref.of == CONFIG_OF_ITEM);
     f = feature(c, "watched");
     cr_expect(f->measure == MEASURE_WATCH_MS && !f->log1p && f->window == 0);
     f = feature(c, "likes");
@@ -264,10 +288,73 @@ Test(config, a_net_of_blocks)
     cr_assert(m->n_blocks == 3 && m->n_heads == 2);
     cr_expect(strcmp(m->blocks[0].kind, "mean") == 0 && m->blocks[0].n_of == 1);
     cr_expect(strcmp(m->blocks[1].kind, "concat") == 0 && strcmp(m->blocks[1].of[0], "pooled") == 0);
-    cr_expect(strcmp(m->blocks[2].activation, "none") == 0 && m->blocks[2].n_dims == 1);
+    cr_expect(strcmp(m->blocks[2].options[1].text, "none") == 0 && m->blocks[2].options[0].dims[0] == 8);
     cr_expect(m->blocks[2].at.line == 6 && m->blocks[2].at.column == 9);
     cr_expect(m->heads[1].label == ACTION_FOLLOW && m->heads[1].weight == 0.5);
     cr_expect(m->heads[1].at.line == 9 && m->at.line == 2 && c->at_model.line == 2);
+    config_free(c);
+}
+
+Test(config, parts_of_all)
+{
+    struct config *c = load_good("models:\n"
+                                 "  m:\n"
+                                 "    net:\n"
+                                 "      - {name: user, mlp: [8], of: all.request, side: user}\n"
+                                 "      - {name: item, mlp: [8], of: all.item, side: item}\n"
+                                 "      - {name: top, mlp: [8], of: [user, item, user_id, all.ids]}\n"
+                                 "    heads:\n"
+                                 "      click: {of: top}\n");
+    const struct config_model *m = &c->model;
+    cr_expect(m->blocks[0].side == NET_USER && m->blocks[1].side == NET_ITEM && m->blocks[2].side == 0);
+    cr_expect(m->blocks[0].n_of == 5 && strcmp(m->blocks[0].of[0], "user_id") == 0);
+    cr_expect(m->blocks[1].n_of == 5 && strcmp(m->blocks[1].of[0], "item_id") == 0);
+    cr_expect(m->blocks[2].n_of == 5 && strcmp(m->blocks[2].of[4], "hour") == 0);
+    config_free(c);
+}
+
+Test(config, a_preset_is_a_net)
+{
+    struct config *c = load_good("models:\n"
+                                 "  m:\n"
+                                 "    preset: mlp\n"
+                                 "    with: {widths: [32, 16], of: [all.user, item_id], activation: tanh}\n"
+                                 "    heads: {click: {}, like: {weight: 0.5}}\n");
+    const struct config_model *m = &c->model;
+    cr_assert(m->n_blocks == 1 && m->n_heads == 2);
+    cr_expect(strcmp(m->blocks[0].name, "bottom") == 0 && m->blocks[0].n_of == 5);
+    cr_expect(m->blocks[0].options[0].dims[0] == 32 && m->blocks[0].options[0].dims[1] == 16);
+    cr_expect_str_eq(m->blocks[0].options[1].text, "tanh");
+    cr_expect(m->heads[1].label == ACTION_LIKE && m->heads[1].weight == 0.5);
+    cr_expect(strcmp(m->heads[1].of, "bottom") == 0 && m->heads[1].at.line == 5);
+    config_free(c);
+    c = load_good("models: {m: {preset: mlp}}\n");
+    cr_expect(c->model.n_heads == 1 && strcmp(c->model.heads[0].name, "click") == 0);
+    cr_expect(c->model.blocks[0].n_of == c->n_features);
+    config_free(c);
+}
+
+Test(config, every_preset_is_a_net)
+{
+    for (const struct preset *p = presets; p->name != NULL; p++) {
+        char text[200];
+        snprintf(text, sizeof text, "models: {m: {preset: %s, heads: {click: {}, like: {}}}}\n", p->name);
+        struct config *c = load_good(text);
+        cr_expect(c->model.n_blocks > 0 && c->model.n_heads == 2, "%s", p->name);
+        config_free(c);
+    }
+}
+
+Test(config, pairs_of_fields)
+{
+    struct config *c =
+        load_good("models:\n"
+                  "  m:\n"
+                  "    net: [{name: x, bilinear: each, pairs: [user_id*item_id, hour * user_id], "
+                  "of: all.ids}]\n"
+                  "    heads: {click: {of: x}}\n");
+    cr_expect_str_eq(c->model.blocks[0].options[1].name, "pairs");
+    cr_expect_str_eq(c->model.blocks[0].options[1].text, "user_id item_id hour user_id");
     config_free(c);
 }
 
@@ -439,7 +526,8 @@ static const struct mistake mistakes[] = {
     {"state: {cache: 1KiB}\n", "1:16: state.cache is \"1KiB\", but must be 1MiB to 1TiB"},
     {"join: {keep_negatives: half}\n", "1:24: join.keep_negatives is \"half\", which is no number"},
     {"join: {keep_negatives: 0}\n", "1:24: join.keep_negatives is \"0\", but must be 1e-06 to 1"},
-    {"join: {emit: later}\n", "1:14: join.emit is \"later\", but must be one of: wait, first_label"},
+    {"join: {emit: later}\n",
+     "1:14: join.emit is \"later\", but must be one of: wait, first_label, fake_negative"},
     {"update: {enabled: yes}\n", "1:19: update.enabled is \"yes\", but must be true or false"},
     {"log: {level: loud}\n", "1:14: log.level is \"loud\", but must be one of: error, warn, info, debug"},
     {"stream: {events: {topic: ''}}\n", "1:26: stream.events.topic must not be empty"},
@@ -478,24 +566,46 @@ static const struct mistake mistakes[] = {
      "1:22: a window needs name, tile and length; length is missing"},
     {"counters: {windows: [{name: x, tile: 1h, length: 90m}]}\n",
      "1:50: counters.windows.length is \"90m\", but must be 1 to 1024 whole tiles"},
-    {"buckets:\n  age: {of: user.age, edges: [18]}\n",
-     "2:3: buckets.age: counters by bucket are not in this release; leave buckets empty"},
     {"sequences: {clik: {last: 5}}\n", "1:13: sequences: no action \"clik\"; did you mean \"click\"?"},
     {"sequences: {impression: {last: 5}}\n", "1:13: sequences: impression is no feedback"},
-    {"sequences: {click: {last: 1M}}\n", "1:27: sequences.click.last is \"1M\", but must be 0 to 10k"},
+    {"sequences: {click: {last: 1M}}\n", "1:27: sequences.click.last is \"1M\", but must be 0 to 8k"},
     {"join: {labels: {}}\n", "1:16: join.labels is empty: a sample needs a label"},
     {"join: {labels: {lik: {}}}\n", "1:17: join.labels: no action \"lik\"; did you mean \"like\"?"},
     {"join: {labels: {click: {of: max}}}\n", "1:25: join.labels: \"of\" belongs to watch alone"},
     {"join: {labels: {watch: {of: min}}}\n",
      "1:29: join.labels.watch.of is \"min\", but must be one of: watch_ms, max, sum, last"},
-    {"join: {corrections: true}\n",
-     "1:21: join.corrections goes with join.emit: first_label; with wait no label comes after its sample"},
+    {"join: {corrections: true}\n", "1:21: join.corrections goes with join.emit: first_label or "
+                                    "fake_negative; with wait no label comes after its "
+                                    "sample"},
+    {"join: {keep_negatives: {}}\n",
+     "1:24: join.keep_negatives is empty: write a rate, or {click: 0.1, ...}"},
+    {"join: {labels: {click: {}}, keep_negatives: {like: 0.1}}\n",
+     "1:46: join.keep_negatives.like: like is none of join.labels"},
+    {"join: {keep_negatives: {click: 2}}\n",
+     "1:32: join.keep_negatives.click is \"2\", but must be 1e-06 to 1"},
+    {"join: {labels: {click: {window: 0s}}}\n",
+     "1:33: join.labels.click.window is \"0s\", but must be 1ms to 30d"},
+    {"join: {emit: first_label, labels: {click: {}, like: {window: 1h}}}\n",
+     "1:35: join.labels: the window of like is longer than join.window, so its labels come as corrected "
+     "samples; "
+     "with this join.emit that needs join.corrections: true"},
+    {"join: {thin_positives: {action: click, window: 1h}}\n",
+     "1:24: join.thin_positives needs action, window and above; above is missing"},
+    {"join: {thin_positives: {action: click, window: 2h, above: 10}}\n",
+     "1:48: join.thin_positives.window is \"2h\", which is none of counters.windows"},
+    {"join: {thin_positives: {action: clik, window: 1h, above: 10}}\n",
+     "1:33: join.thin_positives.action: no action \"clik\"; did you mean \"click\"?"},
+    {"join: {emit: fake_negative, thin_positives: {action: click, window: 1h, above: 10}}\n",
+     "1:45: join.thin_positives does not go with join.emit: fake_negative: a positive that is left out would "
+     "stay the "
+     "negative that it was told as"},
     {"tables: {9: {}}\n",
      "1:10: \"9\" is no name for a table: letters, digits, _ and -, a letter or _ first"},
     {"tables: {users: {dim: 0}}\n", "1:23: tables.users.dim is \"0\", but must be 1 to 1024"},
     // features
     {"features: {a: {table: users}}\n",
-     "1:12: features.a needs one of: id, number, count, rate, hour, weekday, sequence"},
+     "1:12: features.a needs one of: id, number, count, rate, hour, weekday, sequence, cross, age, geohash, "
+     "ids, member"},
     {"features: {a: {id: user, count: click}}\n",
      "1:26: features.a has both \"id\" and \"count\": a feature is of one kind"},
     {"features: {a: {id: user, window: 1h}}\n", "1:26: features.a: \"window\" does not go with \"id\""},
@@ -510,9 +620,9 @@ static const struct mistake mistakes[] = {
     {"features: {a: {count: clicks, of: user, window: 1h}}\n",
      "1:23: features.a.count: no action \"clicks\"; did you mean \"click\"?"},
     {"features: {a: {count: click, window: 1h}}\n",
-     "1:12: features.a needs \"of\": user or item, whose counters they are"},
-    {"features: {a: {count: click, of: all, window: 1h}}\n",
-     "1:34: features.a.of is \"all\", but must be one of: user, item"},
+     "1:12: features.a needs \"of\": user, item or all, whose counters they are"},
+    {"features: {a: {count: click, of: none, window: 1h}}\n",
+     "1:34: features.a.of is \"none\", but must be one of: user, item, all"},
     {"features: {a: {count: click, of: user}}\n",
      "1:12: features.a needs \"window\": one of counters.windows"},
     {"features: {a: {count: click, of: user, window: 2h}}\n",
@@ -558,7 +668,6 @@ static const struct mistake mistakes[] = {
     {"models: {m: {net: [{name: a, mlp: [4], of: all}, {name: a, mlp: [4], of: all}]}}\n",
      "1:57: block \"a\" stands twice"},
     {"models: {m: {net: [{mlp: [4], of: all}]}}\n", "1:20: block 1 of models.m.net needs a name"},
-    {"models: {m: {net: [{name: a, of: all}]}}\n", "1:20: block a needs one of: mlp, concat, mean"},
     {"models: {m: {net: [{name: a, mlp: [4], mean: {}, of: all}]}}\n",
      "1:40: block a has both \"mlp\" and \"mean\": a block is of one kind"},
     {"models: {m: {net: [{name: a, mlp: [4]}]}}\n", "1:20: block a needs \"of\": what it reads"},
@@ -568,14 +677,39 @@ static const struct mistake mistakes[] = {
     {"models: {m: {net: [{name: a, mlp: [4], of: [hour, hour]}]}}\n",
      "1:51: block a: \"hour\" stands twice in \"of\""},
     {"models: {m: {net: [{name: a, concat: {}, of: all, activation: none}]}}\n",
-     "1:51: block a: activation goes with mlp alone"},
+     "1:51: unknown key \"activation\" in block 1 of models.m.net, of kind concat; there are: name, of, "
+     "side"},
+    {"models: {m: {net: [{name: a, concat: [4], of: all}]}}\n",
+     "1:38: block a: concat takes no value; write concat: {}"},
+    {"models: {m: {net: [{name: a, mlp: [4], of: all, activation: gelu}]}}\n",
+     "1:61: block a: activation is \"gelu\", but must be one of: relu, none, sigmoid, tanh, prelu, dice"},
+    {"models: {m: {net: [{name: a, mlp: [4], of: all, activaton: relu}]}}\n",
+     "1:49: unknown key \"activaton\" in block 1 of models.m.net, of kind mlp; did you mean \"activation\"?"},
+    {"models: {m: {net: [{name: a, l2norm: {}, of: all, eps: 2}]}}\n",
+     "1:56: block a: eps is \"2\", but must be 1e-12 to 1"},
+    {"models: {m: {net: [{name: a, mlp: [4], of: all, side: left}]}}\n",
+     "1:55: block a: side is \"left\", but must be one of: user, item"},
+    {"models: {m: {net: [{name: a, mlp: [4], of: all.cross}]}}\n",
+     "1:44: block a: there is no feature of \"all.cross\""},
+    {"models: {m: {preset: mpl}}\n", "1:22: no preset \"mpl\"; did you mean \"mlp\"?"},
+    {"models: {m: {net: [{name: a, bilinear: all, of: all.ids, pairs: [hour]}]}}\n",
+     "1:66: block a: pairs is \"hour\", but must be a*b, of two that the block reads"},
+    {"models: {m: {net: [{name: a, bilinear: all, of: all.ids, pairs: [hour*our]}]}}\n",
+     "1:66: block a: no feature or earlier block \"our\"; did you mean \"hour\"?"},
+    {"models: {m: {preset: mlp, with: {width: [4]}}}\n",
+     "1:34: preset mlp takes no \"width\"; did you mean \"widths\"?"},
+    {"models: {m: {preset: mlp, with: {widths: {a: 4}}}}\n",
+     "1:42: preset mlp: \"widths\" must be a value or a list of values"},
+    {"models: {m: {preset: mlp, net: []}}\n", "1:27: a model has a net or a preset, not both"},
+    {"models: {m: {with: {widths: [4]}, heads: {click: {of: hour}}}}\n", "1:14: \"with\" goes with a preset"},
+    {"models: {m: {preset: mlp, heads: {tap: {}}}}\n",
+     "1:35: head tap: no label \"tap\" in join.labels; there "
+     "are: click, like, collect, share, comment, follow, dislike, watch"},
     {"models: {m: {heads: {tap: {of: hour}}}}\n", "1:22: head tap: no label \"tap\" in join.labels; there "
                                                   "are: click, like, collect, share, comment, follow, "
                                                   "dislike, watch"},
     {"join: {labels: {click: {}}}\nmodels: {m: {heads: {x: {of: hour, label: like}}}}\n",
      "2:43: head x: no label \"like\" in join.labels; there are: click"},
-    {"models: {m: {heads: {click: {of: hour, loss: mse}}}}\n",
-     "1:46: head click.loss is \"mse\", but must be one of: logloss"},
     {"models: {m: {net: [{name: click, mlp: [4], of: all}], heads: {click: {of: click}}}}\n",
      "1:63: head click: a block has this name"},
     // http
@@ -605,6 +739,28 @@ Test(config, mistakes)
         if (rc == 0)
             config_free(c);
     }
+}
+
+Test(config, every_layer_kind_is_told)
+{
+    struct config *c = NULL;
+    struct err err = {0};
+    cr_expect_lt(load_text("models: {m: {net: [{name: a, of: all}]}}\n", &c, &err), 0);
+    const char *list = strstr(err.message, ":1:20: block a needs one of: ");
+    cr_assert_not_null(list, "%s", err.message);
+    for (uint32_t i = 0; net_kind(i).name != NULL; i++)
+        cr_expect_not_null(strstr(list, net_kind(i).name), "%s", net_kind(i).name);
+}
+
+Test(config, every_loss_is_told)
+{
+    struct config *c = NULL;
+    struct err err = {0};
+    cr_expect_lt(load_text("models: {m: {heads: {click: {of: hour, loss: mse}}}}\n", &c, &err), 0);
+    const char *list = strstr(err.message, ":1:46: head click.loss is \"mse\", but must be one of: ");
+    cr_assert_not_null(list, "%s", err.message);
+    for (const struct net_loss *l = net_losses; l->name != NULL; l++)
+        cr_expect_not_null(strstr(list, l->name), "%s", l->name);
 }
 
 Test(config, mistakes_in_the_built_in_part_say_why)
@@ -695,7 +851,11 @@ static void same_keys(const struct config *a, const struct config *b)
             cr_expect_arr_eq((const char *)a + k->offset, (const char *)b + k->offset, k->size, "%s",
                              k->path);
     cr_expect_arr_eq(a->windows, b->windows, sizeof a->windows);
-    cr_expect_arr_eq(a->sequence_last, b->sequence_last, sizeof a->sequence_last);
+    cr_expect(a->n_sequences == b->n_sequences && a->n_buckets == b->n_buckets &&
+              a->n_groupings == b->n_groupings);
+    for (uint32_t i = 0; i < a->n_sequences; i++)
+        cr_expect_arr_eq(&a->sequences[i], &b->sequences[i], offsetof(struct config_sequence, at));
+    cr_expect_str_eq(a->layout, b->layout);
     cr_expect_arr_eq(a->actions, b->actions, sizeof a->actions);
     cr_expect(a->join.labels == b->join.labels && a->n_windows == b->n_windows &&
               a->n_actions == b->n_actions);
@@ -722,9 +882,12 @@ static void same_model(const struct config_model *a, const struct config_model *
     for (uint32_t i = 0; i < a->n_blocks; i++) {
         const struct config_block *x = &a->blocks[i], *y = &b->blocks[i];
         cr_expect(strcmp(x->name, y->name) == 0 && strcmp(x->kind, y->kind) == 0);
-        cr_assert(x->n_of == y->n_of && x->n_dims == y->n_dims);
+        cr_assert_eq(x->n_of, y->n_of);
         cr_expect_arr_eq(x->of, y->of, x->n_of * sizeof *x->of);
-        cr_expect_arr_eq(x->dims, y->dims, sizeof x->dims);
+        for (uint32_t k = 0; x->options[k].name != NULL || y->options[k].name != NULL; k++) {
+            cr_expect_eq(x->options[k].name, y->options[k].name);
+            cr_expect_arr_eq(x->options[k].dims, y->options[k].dims, sizeof x->options[k].dims);
+        }
     }
     for (uint32_t i = 0; i < a->n_heads; i++)
         cr_expect_arr_eq(&a->heads[i], &b->heads[i], offsetof(struct config_head, at));

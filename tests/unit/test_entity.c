@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "state/entity.h"
 #include "state/keys.h"
+#include "state/sequence.h"
 #include "store_fake.h"
 
 enum { EVENTS = 4000, USERS = 40, ITEMS = 15, PARTITIONS = 3, MIN = 60000, HOUR = 3600000, DAY = 86400000 };
@@ -15,14 +16,14 @@ enum { EVENTS = 4000, USERS = 40, ITEMS = 15, PARTITIONS = 3, MIN = 60000, HOUR 
 static const struct state_options defaults = {
     .windows = {{"1h", MIN, 60}, {"1d", 15 * MIN, 96}, {"7d", HOUR, 168}},
     .n_windows = 3,
-    .sequence_last = {[ACTION_CLICK] = 100, [ACTION_LIKE] = 7},
+    .sequences = {[ACTION_CLICK] = {.last = 100}, [ACTION_LIKE] = {.last = 7}},
     .cache_bytes = UINT64_C(1) << 30,
 };
 
 static const struct state_options odd = {
     .windows = {{"a", 7 * MIN, 9}, {"b", 21 * MIN, 3}, {"c", 42 * MIN, 200}},
     .n_windows = 3,
-    .sequence_last = {[ACTION_CLICK] = 33},
+    .sequences = {[ACTION_CLICK] = {.last = 33}},
     .cache_bytes = UINT64_C(1) << 30,
 };
 
@@ -105,6 +106,11 @@ static struct entity *get(struct run *run, enum entity_kind kind, uint16_t parti
     return e;
 }
 
+static void sequence_put(struct entities *es, struct entity *e, uint8_t number, uint64_t item, int64_t ts)
+{
+    entities_sequence_add(es, e, number, &(struct sequence_entry){.item = item, .ts = ts});
+}
+
 static uint64_t read_all(struct run *run, struct entity *e, int64_t at)
 {
     uint64_t sum = 0;
@@ -112,7 +118,7 @@ static uint64_t read_all(struct run *run, struct entity *e, int64_t at)
         for (uint8_t m = 0; m < 3; m++)
             sum = sum * 31 + entities_window(run->es, e, m, w, at);
     struct sequence_entry entries[20];
-    uint32_t n = entities_sequence(e, ACTION_CLICK, 20, entries);
+    uint32_t n = entities_sequence(run->es, e, ACTION_CLICK, 20, entries);
     for (uint32_t i = 0; i < n; i++)
         sum = hash_mix(sum + entries[i].item + (uint64_t)entries[i].ts);
     int64_t ts;
@@ -129,7 +135,7 @@ static void event_apply(struct run *run, uint32_t i)
     run->reads[i] = hash_mix(read_all(run, user, x->at)) ^ read_all(run, item, x->at);
     entities_count(run->es, user, x->partition, x->action, x->ts, 1);
     entities_count(run->es, item, x->partition, x->action, x->ts, 1);
-    entities_sequence_add(run->es, user, x->action, x->item, x->ts);
+    sequence_put(run->es, user, x->action, x->item, x->ts);
     if (x->action == ACTION_COLLECT)
         entities_count(run->es, user, x->partition, MEASURE_WATCH_MS, x->ts, 1000 + i);
     if (x->profile) {
@@ -173,7 +179,7 @@ static int digest_entity(void *context, struct entity *e)
     struct buf b = {0};
     buf_put(&b, &run->digest, sizeof run->digest);
     entities_counters_put(run->es, e, &b);
-    entities_sequences_put(e, &b);
+    entities_sequences_put(run->es, e, &b);
     entities_profile_put(e, &b);
     run->digest = digest_bytes(b.data, b.len);
     buf_done(&b);
@@ -358,7 +364,7 @@ Test(entity, bytes_are_exact_and_bounded)
         struct entity *e = get(run, ENTITY_USER, 0, hash_mix(id));
         for (uint8_t m = 0; m < 8; m++)
             entities_count(run->es, e, 0, m, ts, 1);
-        entities_sequence_add(run->es, e, ACTION_CLICK, id, ts);
+        sequence_put(run->es, e, ACTION_CLICK, id, ts);
         if (id % 100 == 0)
             run_commit(run, 0, false);
         entities_trim(run->es);
@@ -413,20 +419,33 @@ Test(entity, profiles_keep_the_newest)
     run_free(run);
 }
 
+// Puts a sequence as of (commit, segment) at offset 300; true if a reference to an earlier copy was enough.
+static bool is_reference(struct run *run, struct entity *e, uint32_t max, uint32_t commit, uint32_t segment)
+{
+    struct sequence_snapshot place = {.commit = commit, .segment = segment, .at = 300};
+    struct buf b = {0};
+    entities_sequence_put(run->es, e, ACTION_CLICK, max, 0, &place, &b);
+    bool reference = b.data[0] == 0;
+    cr_assert(!reference || (b.len == 5 && b.data[1] == 300 % 256 && b.data[2] == 300 / 256));
+    buf_done(&b);
+    return reference;
+}
+
 Test(entity, snapshots_hold_until_the_sequence_changes)
 {
     struct run *run = small_run(1 << 30);
     struct entity *e = get(run, ENTITY_USER, 0, 3);
-    entities_snapshot_set(e, ACTION_CLICK, 50, 1, 2, 300);
-    cr_assert_eq(entities_snapshot(e, ACTION_CLICK, 50, 1, 2), UINT32_MAX, "nothing to refer to");
-    entities_sequence_add(run->es, e, ACTION_CLICK, 1, 1000);
-    entities_snapshot_set(e, ACTION_CLICK, 50, 1, 2, 300);
-    cr_assert_eq(entities_snapshot(e, ACTION_CLICK, 50, 1, 2), 300);
-    cr_assert_eq(entities_snapshot(e, ACTION_CLICK, 20, 1, 2), UINT32_MAX);
-    cr_assert_eq(entities_snapshot(e, ACTION_CLICK, 50, 2, 2), UINT32_MAX);
-    cr_assert_eq(entities_snapshot(e, ACTION_CLICK, 50, 1, 3), UINT32_MAX);
-    entities_sequence_add(run->es, e, ACTION_CLICK, 2, 1000);
-    cr_assert_eq(entities_snapshot(e, ACTION_CLICK, 50, 1, 2), UINT32_MAX);
+    cr_assert_not(is_reference(run, e, 50, 1, 2));
+    cr_assert_not(is_reference(run, e, 50, 1, 2), "nothing to refer to");
+    sequence_put(run->es, e, ACTION_CLICK, 1, 1000);
+    cr_assert_not(is_reference(run, e, 50, 1, 2));
+    cr_assert(is_reference(run, e, 50, 1, 2));
+    cr_assert_not(is_reference(run, e, 20, 1, 2));
+    cr_assert_not(is_reference(run, e, 20, 2, 2));
+    cr_assert_not(is_reference(run, e, 20, 2, 3));
+    cr_assert(is_reference(run, e, 20, 2, 3));
+    sequence_put(run->es, e, ACTION_CLICK, 2, 1000);
+    cr_assert_not(is_reference(run, e, 20, 2, 3));
     run_free(run);
 }
 
@@ -494,7 +513,7 @@ Test(entity, damage_is_an_error)
     for (int i = 0; i < 200; i++) {
         struct entity *e = get(run, ENTITY_USER, 0, 3);
         entities_count(run->es, e, 0, (uint8_t)(i % 3), ts + i * MIN, 1);
-        entities_sequence_add(run->es, e, ACTION_CLICK, (uint64_t)i, ts + i * MIN);
+        sequence_put(run->es, e, ACTION_CLICK, (uint64_t)i, ts + i * MIN);
         entities_profile_set(run->es, e, ts, str_of("a profile"));
     }
     run_commit(run, 0, false);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every layer kind alone, in one harness: the kind's forward against its twin, its backward against finite
 // differences of sum(c * out) for random c, in every input and every parameter; frozen against not frozen;
-// setting a gradient against adding to it. A new kind needs one line in `cases`.
+// setting a gradient against adding to it; with statistics and dropout as in training. A new kind needs its lines
+// in `cases`.
 #include "models/layer.h"
 
 #include <criterion/criterion.h>
@@ -17,26 +18,93 @@
 
 enum { BATCH = 7, MAX_LEN = 5, MAX_IN = 4 };
 
-// Of inputs: i an id, s a sequence, n a number; then the width.
+// Of inputs "in0", "in1", ...: i an id, s a sequence (all of the same entries), n a number; then the width.
 struct layer_case {
     const char *kind;
     const char *inputs[MAX_IN];
-    uint32_t dims[NET_DIMS_MAX];
-    const char *activation;
+    struct layer_value options[6];
+    uint32_t n_of; // the first so many are the block's `of`, the rest is for options to name; 0: all
 };
 
 static const struct layer_case cases[] = {
-    {"concat", {"i3", "n1", "i17"}, {0}, ""},
-    {"concat", {"i4"}, {0}, ""},
-    {"mean", {"s5"}, {0}, ""},
-    {"mean", {"s1"}, {0}, ""},
-    {"mean", {"s16"}, {0}, ""},
-    {"mlp", {"i6"}, {5}, "relu"},
-    {"mlp", {"i6"}, {9, 4, 3}, "relu"},
-    {"mlp", {"i6"}, {5, 3}, "none"},
-    {"mlp", {"i3", "n1", "i2"}, {17, 1}, ""},
-    {"mlp", {"s4"}, {6, 2}, "relu"},
-    {"mlp", {"n1", "n1"}, {4, 4}, "relu"},
+    {"bilinear", .inputs = {"i5", "i5", "i5"}, .options = {{"bilinear", .text = "interaction"}}},
+    {"bilinear", .inputs = {"i16", "i16", "i16", "i16"}, .options = {{"bilinear", .text = "each"}}},
+    {"bilinear", .inputs = {"i5", "i5", "i5"}, .options = {{"bilinear", .text = "all"}}},
+    {"bilinear", .inputs = {"i5", "i17", "i3"},
+     .options = {{"bilinear", .text = "interaction"}, {"output", .text = "dot"}}},
+    {"bilinear", .inputs = {"i5", "i5", "i5"},
+     .options = {{"bilinear", .text = "each"}, {"output", .text = "dot"}}},
+    {"bilinear", .inputs = {"i17", "i17"},
+     .options = {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
+    {"bilinear", .inputs = {"i3", "i3", "i3", "i3"},
+     .options = {{"bilinear", .text = "interaction"}, {"pairs", .text = "in0 in3 in3 in0 in3 in1 in2 in2"}}},
+    {"bilinear", .inputs = {"i3", "i3", "i3", "i3"},
+     .options = {{"bilinear", .text = "each"}, {"pairs", .text = "in3 in1 in0 in3 in3 in2"}}},
+    {"bilinear", .inputs = {"s4", "s4"}, .options = {{"bilinear", .text = "interaction"}}},
+    {"concat", .inputs = {"i3", "n1", "i17"}},
+    {"concat", .inputs = {"i4"}},
+    {"concat", .inputs = {"s4", "s3"}},
+    {"dcn_v2", .inputs = {"i5"}, .options = {{"dcn_v2", .number = 3}}},
+    {"dcn_v2", .inputs = {"i3", "n1", "i17"}, .options = {{"dcn_v2", .number = 1}}},
+    {"dcn_v2", .inputs = {"i9"}, .options = {{"dcn_v2", .number = 1}, {"rank", .number = 2}}},
+    {"dcn_v2", .inputs = {"i3", "i4"}, .options = {{"dcn_v2", .number = 3}, {"rank", .number = 4}}},
+    {"dcn_v2", .inputs = {"s4"}, .options = {{"dcn_v2", .number = 2}}},
+    {"fm", .inputs = {"i5", "i5"}},
+    {"fm", .inputs = {"i17", "i17", "i17", "i17"}, .options = {{"vector", .number = 1}}},
+    {"fm", .inputs = {"i5", "i5", "n1", "i2"}, .n_of = 2, .options = {{"linear", .text = "in2 in3"}}},
+    {"fm", .inputs = {"s3", "s3"}},
+    {"hadamard", .inputs = {"i5", "i5"}},
+    {"hadamard", .inputs = {"i17", "i17", "i17"}},
+    {"hadamard", .inputs = {"s3", "s3"}},
+    {"l2norm", .inputs = {"i5"}},
+    {"l2norm", .inputs = {"i17", "n1"}},
+    {"l2norm", .inputs = {"s4"}},
+    {"l2norm", .inputs = {"i4"}, .options = {{"eps", .number = 1}}},
+    {"mean", .inputs = {"s5"}},
+    {"mean", .inputs = {"s1"}},
+    {"mean", .inputs = {"s16"}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {5}}}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {9, 4, 3}}, {"activation", .text = "relu"}}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {5, 3}}, {"activation", .text = "none"}}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {5, 3}}, {"activation", .text = "sigmoid"}}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {5, 3}}, {"activation", .text = "tanh"}}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {5, 3}}, {"last", .text = "none"}}},
+    {"mlp", .inputs = {"i6"},
+     .options = {{"mlp", .dims = {5, 3}}, {"activation", .text = "tanh"}, {"last", .text = "relu"}}},
+    {"mlp", .inputs = {"i3", "n1", "i2"}, .options = {{"mlp", .dims = {17, 1}}}},
+    {"mlp", .inputs = {"s4"}, .options = {{"mlp", .dims = {6, 2}}}},
+    {"mlp", .inputs = {"n1", "n1"}, .options = {{"mlp", .dims = {4, 4}}}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {5, 17, 3}}, {"activation", .text = "prelu"}}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {5, 17, 3}}, {"activation", .text = "dice"}}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {17, 3}}, {"norm", .text = "batch"}}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {17, 3}}, {"norm", .text = "layer"}}},
+    {"mlp", .inputs = {"i6"}, .options = {{"mlp", .dims = {5, 33}}, {"dropout", .number = 0.4}}},
+    {"mlp", .inputs = {"s4"},
+     .options = {{"mlp", .dims = {5, 3}}, {"norm", .text = "batch"}, {"activation", .text = "dice"}}},
+    {"mlp", .inputs = {"i4"},
+     .options = {{"mlp", .dims = {7, 4}},
+                 {"norm", .text = "layer"},
+                 {"activation", .text = "prelu"},
+                 {"dropout", .number = 0.3},
+                 {"eps", .number = 0.1}}},
+    {"mlp", .inputs = {"s4"},
+     .options = {{"mlp", .dims = {5, 3}}, {"activation", .text = "tanh"}, {"dropout", .number = 0.5}}},
+    {"mlp", .inputs = {"i4"},
+     .options = {{"mlp", .dims = {5, 3}},
+                 {"norm", .text = "batch"},
+                 {"activation", .text = "sigmoid"},
+                 {"dropout", .number = 0.2},
+                 {"momentum", .number = 0.5}}},
+    {"mlp", .inputs = {"i4"},
+     .options = {{"mlp", .dims = {5, 3}},
+                 {"norm", .text = "batch"},
+                 {"last", .text = "dice"},
+                 {"dropout", .number = 0.2}}},
+    {"senet", .inputs = {"i5", "i17", "n1", "i3"}, .options = {{"reduction", .number = 2}}},
+    {"senet", .inputs = {"i5", "i5"}, .options = {{"activation", .text = "relu"}}},
+    {"senet", .inputs = {"s4", "s2", "s16"}, .options = {{"reduction", .number = 1}}},
+    {"stop", .inputs = {"i5"}},
+    {"stop", .inputs = {"s3"}},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -44,30 +112,40 @@ struct bench {
     struct net *net;
     struct layer *layer; // the one under test
     uint32_t n;
+    bool dense; // statistics are the batch's
     uint32_t offsets[BATCH + 1];
+    uint64_t seeds[BATCH];
     float *params, *dparams, *c;
 };
+
+static void case_input(struct net_input *in, uint32_t i, const char *spec)
+{
+    static const char kinds[] = {[NET_INPUT_ID] = 'i', [NET_INPUT_SEQUENCE] = 's', [NET_INPUT_NUMBER] = 'n'};
+    in->kind = (enum net_input_kind)((const char *)memchr(kinds, spec[0], sizeof kinds) - kinds);
+    in->dim = (uint32_t)atoi(spec + 1);
+    in->max_len = MAX_LEN;
+    snprintf(in->name, NET_NAME, "in%u", i);
+}
 
 static struct net *case_net(const struct layer_case *k)
 {
     struct net_input inputs[MAX_IN] = {0};
     char of[MAX_IN][NET_NAME], one[1][NET_NAME] = {"block"};
+    char sequence[NET_NAME] = "";
     uint32_t n = 0;
     for (; n < MAX_IN && k->inputs[n] != NULL; n++) {
-        char type = k->inputs[n][0];
-        inputs[n].kind = type == 'i' ? NET_INPUT_ID : type == 's' ? NET_INPUT_SEQUENCE : NET_INPUT_NUMBER;
-        inputs[n].dim = (uint32_t)atoi(k->inputs[n] + 1);
-        inputs[n].max_len = MAX_LEN;
-        snprintf(inputs[n].name, NET_NAME, "in%u", n);
+        case_input(&inputs[n], n, k->inputs[n]);
         snprintf(of[n], NET_NAME, "in%u", n);
+        if (inputs[n].kind == NET_INPUT_SEQUENCE) {
+            memcpy(inputs[n].offsets_as, sequence, NET_NAME);
+            if (sequence[0] == 0)
+                memcpy(sequence, of[n], NET_NAME);
+        }
     }
-    struct net_block blocks[2] = {{.name = "block", .n_of = n, .of = of},
-                                  {"pooled", "mean", 1, one, 0, {0}, ""}};
+    struct net_block blocks[2] = {{.name = "block", .n_of = k->n_of > 0 ? k->n_of : n, .of = of},
+                                  {.name = "pooled", .kind = "mean", .n_of = 1, .of = one}};
     snprintf(blocks[0].kind, NET_NAME, "%s", k->kind);
-    snprintf(blocks[0].activation, sizeof blocks[0].activation, "%s", k->activation);
-    memcpy(blocks[0].dims, k->dims, sizeof k->dims);
-    while (blocks[0].n_dims < NET_DIMS_MAX && k->dims[blocks[0].n_dims] > 0)
-        blocks[0].n_dims++;
+    memcpy(blocks[0].options, k->options, sizeof k->options);
     struct net_head head = {"y", "block", "logloss", 1};
     struct net_spec spec = {n, 1, 1, inputs, blocks, &head, BATCH};
     struct net *net;
@@ -76,8 +154,19 @@ static struct net *case_net(const struct layer_case *k)
         return net;
     spec.n_blocks = 2; // a ragged output needs pooling before a head
     snprintf(head.of, NET_NAME, "pooled");
-    cr_assert_eq(net_new(&spec, &net, NULL, &err), 0, "%s", err.message);
+    cr_assert_eq(net_new(&spec, &net, NULL, &err), 0, "%s: %s", k->kind, err.message);
     return net;
+}
+
+static bool trainable(const struct bench *b, size_t at)
+{
+    for (uint32_t i = 0; i < net_param_count(b->net); i++) {
+        const struct net_param *p = net_param(b->net, i);
+        size_t begin = p->offset - b->layer->params;
+        if (p->offset >= b->layer->params && at >= begin && at < begin + (size_t)p->rows * p->cols)
+            return p->trainable;
+    }
+    return true;
 }
 
 static void randomize(struct value *v, struct rng *rng)
@@ -96,17 +185,22 @@ static void value_sized(struct value *v, struct bench *b)
 static void bench_init(struct bench *b, const struct layer_case *k, uint32_t n, uint64_t seed)
 {
     struct rng rng = rng_of(seed);
-    *b = (struct bench){.net = case_net(k), .n = n};
+    *b = (struct bench){.net = case_net(k), .n = n, .dense = true};
+    for (uint32_t i = 0; i < n; i++)
+        b->seeds[i] = rng_u64(&rng);
     for (uint32_t i = 0; i < b->net->n_layers; i++)
-        if (strcmp(b->net->layers[i].kind->name, k->kind) == 0 && b->layer == NULL)
+        if (strcmp(b->net->layers[i].kind->name, k->kind) == 0 && !b->net->layers[i].implicit)
             b->layer = &b->net->layers[i];
     cr_assert_not_null(b->layer);
     for (uint32_t i = 0; i < n; i++)
         b->offsets[i + 1] = b->offsets[i] + (uint32_t)(i % 3 == 1 ? 0 : rng_below(&rng, MAX_LEN + 1));
     b->params = mem_array(b->layer->n_params + 1, sizeof(float));
     b->dparams = mem_array(b->layer->n_params + 1, sizeof(float));
-    for (size_t i = 0; i < b->layer->n_params; i++)
+    for (size_t i = 0; i < b->layer->n_params; i++) {
         b->params[i] = (float)rng_normal(&rng) * 0.5f;
+        if (!trainable(b, i)) // running statistics may be variances
+            b->params[i] = 0.5f + fabsf(b->params[i]);
+    }
     for (uint32_t i = 0; i < b->layer->n_in; i++) {
         value_sized(b->layer->in[i], b);
         randomize(b->layer->in[i], &rng);
@@ -127,7 +221,13 @@ static void bench_done(struct bench *b)
 
 static struct layer_context context_of(const struct bench *b, float *dparams)
 {
-    return (struct layer_context){b->n, b->params, dparams, b->layer->scratch};
+    return (struct layer_context){.n = b->n,
+                                  .params = b->params,
+                                  .dparams = dparams,
+                                  .scratch = b->layer->scratch,
+                                  .training = true,
+                                  .dense = b->dense,
+                                  .seeds = b->seeds};
 }
 
 static double bench_sum(const struct bench *b)
@@ -158,7 +258,8 @@ static void bench_backward(const struct bench *b, float beta, float begin, float
     for (uint32_t i = 0; i < l->out->rows; i++)
         memcpy(l->out->dx + i * l->out->stride, b->c + i * l->out->dim, l->out->dim * sizeof(float));
     const struct layer_context c = context_of(b, dparams);
-    l->kind->backward(l, &c);
+    if (!l->kind->stops)
+        l->kind->backward(l, &c);
 }
 
 static float *gradient_copy(const struct value *v)
@@ -219,31 +320,37 @@ Test(layers, forward_is_its_twin, .init = gemm_setup)
         }
 }
 
+static void check_differences(uint32_t i, bool dense)
+{
+    struct bench b;
+    bench_init(&b, &cases[i], BATCH, 100 + i);
+    b.dense = dense;
+    bench_backward(&b, 0, 1e30f, dense ? b.dparams : NULL);
+    const struct layer *l = b.layer;
+    float *gradients[MAX_IN] = {NULL};
+    for (uint32_t j = 0; j < l->n_in; j++)
+        gradients[j] = gradient_copy(l->in[j]);
+    for (uint32_t j = 0; j < l->n_in; j++) {
+        const struct value *in = l->in[j];
+        for (uint32_t at = 0; in->wanted && at < in->rows * in->dim; at++) {
+            double off =
+                off_by(&b, &in->x[at / in->dim * in->stride + at % in->dim], (double)gradients[j][at]);
+            cr_assert(off < 3e-4, "case %u, %s: input %u at %u is off by %g", i, cases[i].kind, j, at, off);
+        }
+        free(gradients[j]);
+    }
+    for (size_t at = 0; at < l->n_params && dense; at++) {
+        double off = trainable(&b, at) ? off_by(&b, &b.params[at], (double)b.dparams[at]) : 0;
+        cr_assert(off < 3e-4, "case %u, %s: parameter %zu is off by %g", i, cases[i].kind, at, off);
+    }
+    bench_done(&b);
+}
+
 Test(layers, finite_differences, .init = gemm_setup)
 {
     for (uint32_t i = 0; i < CASES; i++) {
-        struct bench b;
-        bench_init(&b, &cases[i], BATCH, 100 + i);
-        bench_backward(&b, 0, 1e30f, b.dparams);
-        const struct layer *l = b.layer;
-        float *gradients[MAX_IN] = {NULL};
-        for (uint32_t j = 0; j < l->n_in; j++)
-            gradients[j] = gradient_copy(l->in[j]);
-        for (uint32_t j = 0; j < l->n_in; j++) {
-            const struct value *in = l->in[j];
-            for (uint32_t at = 0; in->wanted && at < in->rows * in->dim; at++) {
-                double off =
-                    off_by(&b, &in->x[at / in->dim * in->stride + at % in->dim], (double)gradients[j][at]);
-                cr_assert(off < 3e-4, "case %u, %s: input %u at %u is off by %g", i, cases[i].kind, j, at,
-                          off);
-            }
-            free(gradients[j]);
-        }
-        for (size_t at = 0; at < l->n_params; at++) {
-            double off = off_by(&b, &b.params[at], (double)b.dparams[at]);
-            cr_assert(off < 3e-4, "case %u, %s: parameter %zu is off by %g", i, cases[i].kind, at, off);
-        }
-        bench_done(&b);
+        check_differences(i, true);
+        check_differences(i, false);
     }
 }
 
@@ -252,6 +359,7 @@ Test(layers, frozen_gives_the_same_gradients, .init = gemm_setup)
     for (uint32_t i = 0; i < CASES; i++) {
         struct bench b;
         bench_init(&b, &cases[i], BATCH, 200 + i);
+        b.dense = false; // statistics as stored in both
         bench_backward(&b, 0, 0, b.dparams);
         const struct layer *l = b.layer;
         float *gradients[MAX_IN] = {NULL};

@@ -185,6 +185,43 @@ Test(metrics, merge_is_putting)
     }
 }
 
+// A sample that is left out is as if it were not there; one that is put as a negative and then moved, with the same
+// prediction, is as if it had been put as a positive.
+Test(metrics, masks_and_moves_end_at_the_final_labels)
+{
+    enum { N = 1000 };
+    float p[N], y[N], w[N], first[N], again_p[N], again_y[N], again_w[N];
+    uint32_t moved = 0, n = 0;
+    random_samples(8, N, 30, p, y, w);
+    struct metrics whole, m;
+    metrics_init(&whole, 10000);
+    metrics_init(&m, 10000);
+    for (uint32_t i = 0; i < N; i++) {
+        bool masked = i % 7 == 0;
+        bool late = !masked && y[i] > 0 && i % 3 == 0;
+        first[i] = late ? 0 : y[i];
+        if (late) {
+            again_p[moved] = p[i];
+            again_y[moved] = 1;
+            again_w[moved++] = -w[i];
+        }
+        if (!masked)
+            metrics_put(&whole, p + i, y + i, w + i, 1);
+        n += !masked;
+        w[i] = masked ? 0 : w[i];
+    }
+    metrics_put(&m, p, first, w, N);
+    metrics_put(&m, again_p, again_y, again_w, moved);
+    struct metrics_values a, b;
+    metrics_values(&whole, &a);
+    metrics_values(&m, &b);
+    cr_assert(moved > 50 && a.n == n && b.n == n);
+    cr_assert(near(a.auc, b.auc) && near(a.logloss, b.logloss) && near(a.ne, b.ne));
+    cr_assert(near(a.calibration, b.calibration) && near(a.base_rate, b.base_rate));
+    metrics_done(&whole);
+    metrics_done(&m);
+}
+
 Test(metrics, merge_of_thinned_ones_stays_bounded)
 {
     enum { N = 1000 };
@@ -251,7 +288,7 @@ Test(metrics, load_refuses_what_is_malformed)
         cr_assert_eq(metrics_load(&b, &rd), -1);
         cr_assert_eq(b.n, 1);
     }
-    const size_t broken[] = {0, 9, 49 + 7, saved.len - 1}; // version, step, count, a label
+    const size_t broken[] = {0, 17, 57 + 7, saved.len - 1}; // version, step, count, a label
     for (uint32_t i = 0; i < 4; i++) {
         saved.data[broken[i]] ^= 0x4a;
         struct rd rd = rd_of(saved.data, saved.len);

@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "models/gemm.h"
 #include "models/plan.h"
+#include "tests/unit/golden.h"
 
 TestSuite(net, .init = gemm_setup);
 
@@ -45,6 +46,14 @@ static void add_input(struct build *b, const char *name, enum net_input_kind kin
     snprintf(input->name, NET_NAME, "%s", name);
 }
 
+static void add_option(struct build *b, struct layer_value option)
+{
+    struct layer_value *o = b->blocks[b->spec.n_blocks - 1].options;
+    while (o->name != NULL)
+        o++;
+    *o = option;
+}
+
 // `of`: names with blanks between; dims end with 0.
 static void add_block(struct build *b, const char *name, const char *kind, const char *of,
                       const uint32_t dims[NET_DIMS_MAX], const char *activation)
@@ -54,11 +63,15 @@ static void add_block(struct build *b, const char *name, const char *kind, const
     *block = (struct net_block){.of = b->of[at]};
     snprintf(block->name, NET_NAME, "%s", name);
     snprintf(block->kind, NET_NAME, "%s", kind);
-    snprintf(block->activation, sizeof block->activation, "%s", activation);
     for (int used = 0; sscanf(of, "%63s%n", block->of[block->n_of], &used) == 1; of += used)
         cr_assert_lt(block->n_of++, MAX_OF - 1);
-    for (; dims != NULL && dims[block->n_dims] != 0; block->n_dims++)
-        block->dims[block->n_dims] = dims[block->n_dims];
+    struct layer_value widths = {.name = kind};
+    for (uint32_t i = 0; dims != NULL && i < NET_DIMS_MAX; i++)
+        widths.dims[i] = dims[i];
+    if (dims != NULL)
+        add_option(b, widths);
+    if (activation[0] != 0)
+        add_option(b, (struct layer_value){.name = "activation", .text = activation});
 }
 
 static void add_head(struct build *b, const char *name, const char *of, float weight)
@@ -165,7 +178,13 @@ static void samples_init(struct samples *s, const struct net_spec *spec, uint32_
         s->weights[h] = h % 2 == 0 ? s->loads[h] : NULL;
         s->ret_p[h] = s->p[h];
     }
-    s->batch = (struct net_batch){n, s->tables, s->slots, s->offsets, s->numbers, s->labels, s->weights};
+    s->batch = (struct net_batch){.n = n,
+                                  .tables = s->tables,
+                                  .slots = s->slots,
+                                  .offsets = s->offsets,
+                                  .numbers = s->numbers,
+                                  .labels = s->labels,
+                                  .weights = s->weights};
 }
 
 static float *params_new(const struct net *net)
@@ -246,10 +265,13 @@ Test(net, refuses_shapes_that_do_not_fit)
     snprintf(b.of[0][0], NET_NAME, "user");
     refused(&b, 0, "block \"pooled\": mean takes a sequence, and \"user\" is none");
     build_mlp(&b, 4);
-    b.blocks[1].dims[1] = 0;
-    refused(&b, 1, "block \"bottom\": layer 1 of the mlp is 0 wide");
-    b.blocks[1].n_dims = 0;
-    refused(&b, 1, "block \"bottom\": mlp takes the widths of 1 to 8 layers");
+    b.blocks[1].options[0].dims[1] = 10000;
+    refused(&b, 1, "block \"bottom\": mlp: 10000 is not 1 to 8192");
+    b.blocks[1].options[0].dims[0] = 0;
+    refused(&b, 1, "block \"bottom\": mlp takes 1 to 8 counts from 1 on");
+    b.blocks[1].options[0] = b.blocks[1].options[1];
+    b.blocks[1].options[1].name = NULL;
+    refused(&b, 1, "block \"bottom\": mlp needs \"mlp\"");
     b.blocks[1].n_of = 0;
     refused(&b, 1, "block \"bottom\" must be of 1 to 256 names, not 0");
     build_mlp(&b, 4);
@@ -257,18 +279,69 @@ Test(net, refuses_shapes_that_do_not_fit)
     refused(&b, UINT32_MAX, "input \"user\" cannot be 0 wide");
 }
 
+Test(net, refuses_fields_that_do_not_fit)
+{
+    static const struct {
+        const char *kind, *of, *message;
+        struct layer_value option;
+    } mistakes[] = {
+        {"bilinear",
+         "user age",
+         "\"user\" is 8 wide and \"age\" 1: bilinear takes fields of one width; name those "
+         "in of, or with: {fields: [...]} of a preset",
+         {.name = NULL}},
+        {"bilinear", "user", "bilinear takes 2 or more fields", {.name = NULL}},
+        {"bilinear",
+         "user item",
+         "pairs: \"itme\" is none of its fields; did you mean \"item\"?",
+         {.name = "pairs", .text = "user itme"}},
+        {"bilinear", "user item", "pairs takes names in twos", {.name = "pairs", .text = "user item user"}},
+        {"senet", "user", "senet takes 2 or more fields", {.name = NULL}},
+        {"fm",
+         "user age",
+         "\"user\" is 8 wide and \"age\" 1: fm takes fields of one width; name those in of, or "
+         "with: {fields: [...]} of a preset",
+         {.name = NULL}},
+        {"dcn_v2",
+         "user",
+         "rank is 8, but what it crosses is 8 wide: leave it out for the full weights",
+         {.name = "rank", .number = 8}},
+    };
+    for (uint32_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
+        struct build b;
+        char message[300];
+        build_init(&b, 4);
+        add_inputs(&b);
+        add_block(&b, "x", mistakes[i].kind, mistakes[i].of, NULL, "");
+        if (strcmp(mistakes[i].kind, "bilinear") == 0)
+            add_option(&b, (struct layer_value){.name = "bilinear", .text = "all"});
+        if (strcmp(mistakes[i].kind, "dcn_v2") == 0)
+            add_option(&b, (struct layer_value){.name = "dcn_v2", .number = 1});
+        if (mistakes[i].option.name != NULL)
+            add_option(&b, mistakes[i].option);
+        add_head(&b, "click", "x", 1);
+        snprintf(message, sizeof message, "block \"x\": %s", mistakes[i].message);
+        refused(&b, 1, message);
+    }
+}
+
 Test(net, refuses_kinds_that_are_not_there)
 {
     struct build b;
     build_mlp(&b, 4);
     snprintf(b.blocks[1].kind, NET_NAME, "mpl");
-    refused(&b, 1, "block \"bottom\": no layer kind \"mpl\"; there are concat, mean, mlp");
+    refused(&b, 1, "block \"bottom\": no layer kind \"mpl\"; did you mean \"mlp\"?");
     build_mlp(&b, 4);
-    snprintf(b.blocks[1].activation, sizeof b.blocks[1].activation, "gelu");
-    refused(&b, 1, "block \"bottom\": no activation \"gelu\": relu or none");
+    b.blocks[1].options[1].text = "gelu";
+    refused(&b, 1,
+            "block \"bottom\": activation is \"gelu\", but must be one of relu|none|sigmoid|tanh|prelu|dice");
+    b.blocks[1].options[1].name = "activaton";
+    refused(&b, 1, "block \"bottom\": mlp has no option \"activaton\"; did you mean \"activation\"?");
+    b.blocks[1].options[1].name = "mlp";
+    refused(&b, 1, "block \"bottom\": \"mlp\" is given twice");
     build_mlp(&b, 4);
-    snprintf(b.heads[0].loss, sizeof b.heads[0].loss, "hinge");
-    refused(&b, 2, "head \"click\": no loss \"hinge\"; there is logloss");
+    snprintf(b.heads[0].loss, sizeof b.heads[0].loss, "loglos");
+    refused(&b, 2, "head \"click\": no loss \"loglos\"; did you mean \"logloss\"?");
     build_mlp(&b, 4);
     b.heads[1].weight = NAN;
     refused(&b, 3, "head \"like\": its weight must be a number from 0 on");
@@ -279,6 +352,53 @@ Test(net, refuses_kinds_that_are_not_there)
     refused(&b, UINT32_MAX, "a batch of 0 samples is not possible");
 }
 
+Test(net, refuses_entries_that_are_not_the_same)
+{
+    struct build b;
+    build_init(&b, 4);
+    add_inputs(&b);
+    add_input(&b, "ages", NET_INPUT_SEQUENCE, 0, 8);
+    add_block(&b, "both", "concat", "clicks ages", NULL, "");
+    add_block(&b, "mean", "mean", "both", NULL, "");
+    add_head(&b, "click", "mean", 1);
+    refused(&b, 1, "block \"both\": \"clicks\" and \"ages\" are not sequences of the same entries");
+    snprintf(b.inputs[5].offsets_as, NET_NAME, "user");
+    refused(&b, UINT32_MAX, "input \"ages\": \"user\" is no sequence that stands before it");
+    snprintf(b.inputs[5].offsets_as, NET_NAME, "clicks");
+    b.inputs[5].max_len = 7;
+    refused(&b, UINT32_MAX, "inputs \"clicks\" and \"ages\": 6 and 7 entries at most, but of the same");
+    b.inputs[5].max_len = 6;
+    net_free(build_net(&b));
+}
+
+static void build_sides(struct build *b)
+{
+    static const uint32_t sides[] = {NET_USER, NET_ITEM, NET_USER, NET_CONTEXT, NET_ITEM};
+    build_mlp(b, 4);
+    for (uint32_t i = 0; i < 5; i++)
+        b->inputs[i].sides = sides[i];
+}
+
+Test(net, refuses_towers_of_another_side)
+{
+    struct build b;
+    build_sides(&b);
+    add_block(&b, "tower", "mlp", "user pooled age", DIMS(4), "");
+    b.blocks[2].side = NET_USER;
+    net_free(build_net(&b));
+    b.blocks[2].side = NET_ITEM;
+    refused(
+        &b, 2,
+        "block \"tower\" is a tower of the item's side, but has something of another in it: tower <- user");
+    b.blocks[2].side = NET_CROSS;
+    refused(&b, 2, "block \"tower\": a tower is of the user or of the item");
+    b.blocks[2].side = NET_USER;
+    snprintf(b.of[2][1], NET_NAME, "bottom");
+    refused(&b, 2,
+            "block \"tower\" is a tower of the user's side, but has something of another in it: "
+            "tower <- bottom <- item");
+}
+
 // ---- what a net says of itself ----------------------------------------------------------------------------
 
 Test(net, parameters_are_named_as_pytorch_names_them)
@@ -287,9 +407,10 @@ Test(net, parameters_are_named_as_pytorch_names_them)
     build_mlp(&b, 4);
     struct net *net = build_net(&b);
     static const struct net_param expected[] = {
-        {"bottom.0.weight", 0, 32, 26}, {"bottom.0.bias", 832, 32, 1}, {"bottom.2.weight", 864, 16, 32},
-        {"bottom.2.bias", 1376, 16, 1}, {"click.weight", 1392, 1, 16}, {"click.bias", 1408, 1, 1},
-        {"like.weight", 1409, 1, 16},   {"like.bias", 1425, 1, 1},
+        {"bottom.0.weight", 0, 32, 26, false, true},   {"bottom.0.bias", 832, 32, 1, true, true},
+        {"bottom.2.weight", 864, 16, 32, false, true}, {"bottom.2.bias", 1376, 16, 1, true, true},
+        {"click.weight", 1392, 1, 16, false, true},    {"click.bias", 1408, 1, 1, true, true},
+        {"like.weight", 1409, 1, 16, false, true},     {"like.bias", 1425, 1, 1, true, true},
     };
     cr_assert_eq(net_param_count(net), 8);
     cr_assert_eq(net_param_floats(net), 1426);
@@ -297,7 +418,7 @@ Test(net, parameters_are_named_as_pytorch_names_them)
         const struct net_param *p = net_param(net, i);
         cr_assert_str_eq(p->name, expected[i].name);
         cr_assert(p->offset == expected[i].offset && p->rows == expected[i].rows &&
-                  p->cols == expected[i].cols);
+                  p->cols == expected[i].cols && p->vector == expected[i].vector && p->trainable);
     }
     net_free(net);
 }
@@ -316,6 +437,47 @@ Test(net, shapes_and_flops)
     cr_assert_eq(net_flops(net, false, true), 2 * forward);
     cr_assert_eq(net_flops(net, true, true), 3 * forward);
     cr_assert_gt(net_arena_bytes(net), 4 * (26 + 32 + 16) * sizeof(float));
+    net_free(net);
+}
+
+Test(net, nodes_are_the_graph)
+{
+    static const struct {
+        const char *name, *kind;
+        uint32_t n_in, last, dim, sides;
+        size_t params;
+    } expected[] = {{"user", "id", 0, 0, 8, NET_USER, 0},
+                    {"item", "id", 0, 0, 8, NET_ITEM, 0},
+                    {"clicks", "sequence", 0, 0, 8, NET_USER, 0},
+                    {"age", "number", 0, 0, 1, NET_CONTEXT, 0},
+                    {"ctr", "number", 0, 0, 1, NET_ITEM, 0},
+                    {"pooled", "mean", 1, 2, 8, NET_USER, 0},
+                    {"bottom", "mlp", 5, 4, 16, NET_USER | NET_ITEM | NET_CONTEXT, 1392},
+                    {"click", "head", 1, 6, 1, NET_USER | NET_ITEM | NET_CONTEXT, 17},
+                    {"like", "head", 1, 6, 1, NET_USER | NET_ITEM | NET_CONTEXT, 17}};
+    struct build b;
+    build_sides(&b);
+    struct net *net = build_net(&b);
+    double forward = 0, dense = 0;
+    size_t params = 0;
+    cr_assert_eq(net_node_count(net), sizeof expected / sizeof *expected);
+    for (uint32_t i = 0; i < net_node_count(net); i++) {
+        struct net_node node;
+        net_node(net, i, &node);
+        cr_assert_str_eq(node.name, expected[i].name);
+        cr_assert_str_eq(node.kind, expected[i].kind);
+        cr_assert(node.n_in == expected[i].n_in && node.dim == expected[i].dim && node.live, "%u", i);
+        cr_assert(node.sides == expected[i].sides && node.params == expected[i].params, "%u", i);
+        cr_assert(node.ragged == (i == 2) && node.max_len == (i == 2 ? 6 : 0));
+        if (node.n_in > 0)
+            cr_assert_eq(net_node_in(net, i, node.n_in - 1), expected[i].last);
+        forward += node.flops_forward;
+        dense += node.flops_dense;
+        params += node.params;
+    }
+    cr_assert_eq(params, net_param_floats(net));
+    cr_assert_eq(forward, net_flops(net, false, false));
+    cr_assert_eq(forward + dense, net_flops(net, true, true));
     net_free(net);
 }
 
@@ -465,6 +627,67 @@ Test(net, unused_parts_are_never_computed)
     free(dparams);
 }
 
+// What lies before a stop alone has no gradient; what else uses it has its own.
+Test(net, nothing_goes_back_through_a_stop)
+{
+    struct build b;
+    build_init(&b, N);
+    add_inputs(&b);
+    add_block(&b, "gate", "stop", "user item", NULL, "");
+    add_block(&b, "top", "mlp", "gate item pooled", DIMS(5), "");
+    add_head(&b, "click", "top", 1);
+    struct net *net = build_net(&b);
+    struct samples s;
+    samples_init(&s, &b.spec, N, 8);
+    float *params = params_new(net), *dparams = mem_array(net_param_floats(net), sizeof *dparams);
+    net_forward(net, params, &s.batch, s.ret_p);
+    for (uint32_t frozen = 0; frozen < 2; frozen++) {
+        net_backward(net, params, &s.batch, frozen ? NULL : dparams);
+        for (uint32_t i = 0; i < N * DIM; i++)
+            cr_assert_eq(net_gradient(net, 0)[i], 0);
+        cr_assert_neq(net_gradient(net, 1)[0], 0);
+    }
+    for (uint32_t i = 0; i < N; i++) // as if the gate were numbers
+        for (uint32_t d = 0; d < DIM; d++) {
+            double sum = 0;
+            const struct value *top = net->block_values[2];
+            for (uint32_t j = 0; j < top->dim; j++)
+                sum += (double)params[j * 32 + 16 + d] * (double)top->dx[i * top->stride + j];
+            cr_assert(fabs(sum - (double)net_gradient(net, 1)[i * DIM + d]) < 1e-5);
+        }
+    net_free(net);
+    free(params);
+    free(dparams);
+}
+
+// A buffer takes what its layer wants added; the rest is Adagrad's.
+Test(net, a_step_adds_to_buffers)
+{
+    struct build b;
+    build_mlp(&b, 4);
+    struct net *net = build_net(&b);
+    const size_t n = net_param_floats(net);
+    struct rng rng = rng_of(9);
+    float *p = params_new(net), *a = mem_array(n, sizeof *a), *g = mem_array(n, sizeof *g);
+    float *p1 = params_new(net), *a1 = mem_array(n, sizeof *a), *g1 = mem_array(n, sizeof *g);
+    for (size_t i = 0; i < n; i++) {
+        g[i] = (float)rng_normal(&rng);
+        g1[i] = g[i] * 0.25f;
+    }
+    net->params[1].param.trainable = net->params[7].param.trainable = false;
+    net_adagrad(n, p1, a1, g1, 0.1f);
+    float *before = params_new(net);
+    net_step(net, p, a, g, 0.25f, 0.1f);
+    for (size_t i = 0; i < n; i++) {
+        const bool buffer = (i >= 832 && i < 864) || i == n - 1;
+        cr_assert(p[i] == (buffer ? before[i] + g[i] : p1[i]) && a[i] == (buffer ? 0 : a1[i]), "%zu", i);
+    }
+    net_free(net);
+    float *all[] = {p, a, g, p1, a1, g1, before};
+    for (uint32_t i = 0; i < 7; i++)
+        free(all[i]);
+}
+
 Test(net, adagrad_by_formula)
 {
     enum { LEN = 37 };
@@ -486,6 +709,27 @@ Test(net, adagrad_by_formula)
 
 // ---- random graphs ----------------------------------------------------------------------------------------
 
+static void add_crossing(struct build *b, const char *name, const char *of, uint32_t n_of, struct rng *rng)
+{
+    static const char *const wide[] = {"user item", "item pooled user", "user user item", "pooled item"};
+    static const char *const types[] = {"interaction", "each", "all"};
+    const uint64_t kind = rng_below(rng, 4);
+    if (kind == 0) {
+        add_block(b, name, "dcn_v2", of, NULL, "");
+        add_option(b, (struct layer_value){.name = "dcn_v2", .number = 1});
+    } else if (kind == 1 && n_of > 1) {
+        add_block(b, name, "senet", of, NULL, "");
+    } else if (kind == 2) {
+        add_block(b, name, "fm", wide[rng_below(rng, 4)], NULL, "");
+        add_option(b, (struct layer_value){.name = "vector", .number = (double)rng_below(rng, 2)});
+    } else {
+        add_block(b, name, "bilinear", wide[rng_below(rng, 4)], NULL, "");
+        add_option(b, (struct layer_value){.name = "bilinear", .text = types[rng_below(rng, 3)]});
+        add_option(
+            b, (struct layer_value){.name = "output", .text = rng_below(rng, 2) == 0 ? "dot" : "hadamard"});
+    }
+}
+
 // Any block over any earlier names, the same one twice included; so values lie within concats that lie within
 // concats, are copied into others, and have gradients from several sides.
 static void build_random(struct build *b, struct rng *rng)
@@ -502,8 +746,11 @@ static void build_random(struct build *b, struct rng *rng)
         for (uint32_t j = 0; j < n_of; j++)
             snprintf(of + strlen(of), sizeof of - strlen(of), "%s ", names[rng_below(rng, known)]);
         const uint32_t *dims = rng_below(rng, 2) == 0 ? DIMS(5) : DIMS(7, 4);
-        if (rng_below(rng, 2) == 0)
+        const uint64_t kind = rng_below(rng, 9);
+        if (kind < 4)
             add_block(b, fresh[i], "concat", of, NULL, "");
+        else if (kind == 8)
+            add_crossing(b, fresh[i], of, n_of, rng);
         else
             add_block(b, fresh[i], "mlp", of, dims, rng_below(rng, 4) == 0 ? "none" : "relu");
         names[known++] = fresh[i];
@@ -520,7 +767,7 @@ static void forward_naive(const struct net *net, const float *params, float *con
         const struct layer *l = &net->layers[i];
         if (!l->out->live)
             continue;
-        struct layer_context c = {l->out->rows, params + l->params, NULL, l->scratch};
+        struct layer_context c = {.n = l->out->rows, .params = params + l->params, .scratch = l->scratch};
         l->kind->forward_naive(l, &c);
     }
     for (uint32_t h = 0; h < net->spec.n_heads; h++) {
@@ -611,6 +858,43 @@ static void check_gradients(struct net *net, float *params, struct samples *s, u
     free(dparams);
 }
 
+// senet's output is the fields that it was given, under their names.
+static void build_fibinet(struct build *b, const char *type, const char *output)
+{
+    build_init(b, N);
+    add_inputs(b);
+    add_block(b, "weighed", "senet", "user item pooled", NULL, "");
+    add_block(b, "pairs", "bilinear", "user item pooled", NULL, "");
+    add_option(b, (struct layer_value){.name = "bilinear", .text = type});
+    add_block(b, "weighed_pairs", "bilinear", "weighed", NULL, "");
+    add_option(b, (struct layer_value){.name = "bilinear", .text = type});
+    add_option(b, (struct layer_value){.name = "output", .text = output});
+    add_option(b, (struct layer_value){.name = "pairs", .text = "pooled user item pooled user item"});
+    add_block(b, "sums", "fm", "weighed user", NULL, "");
+    add_block(b, "top", "mlp", "user item pooled pairs weighed_pairs", DIMS(9), "");
+    add_block(b, "all", "concat", "top sums", NULL, "");
+    add_head(b, "click", "all", 1);
+}
+
+Test(net, fields_go_through_senet)
+{
+    static const char *const types[] = {"interaction", "each", "all"};
+    struct rng rng = rng_of(13);
+    for (uint32_t turn = 0; turn < 6; turn++) {
+        struct build b;
+        build_fibinet(&b, types[turn / 2], turn % 2 == 0 ? "dot" : "hadamard");
+        struct net *net = build_net(&b);
+        cr_assert_eq(net->block_values[2]->dim, 3 * DIM);
+        cr_assert_eq(net->block_values[3]->dim, turn % 2 == 0 ? 3 : 3 * DIM);
+        struct samples s;
+        samples_init(&s, &b.spec, N, turn);
+        float *params = params_new(net);
+        check_gradients(net, params, &s, turn, &rng);
+        net_free(net);
+        free(params);
+    }
+}
+
 Test(net, random_graphs_by_finite_differences)
 {
     struct rng rng = rng_of(12);
@@ -628,63 +912,6 @@ Test(net, random_graphs_by_finite_differences)
 }
 
 // ---- PyTorch ----------------------------------------------------------------------------------------------
-
-enum { RECORDS = 96 };
-
-struct golden {
-    char *bytes;
-    uint32_t n;
-    struct record {
-        char name[NET_NAME];
-        uint32_t count;
-        const void *values;
-    } records[RECORDS];
-};
-
-static void golden_read(struct golden *g, const char *name)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/golden/%s", TESTS_DIR, name);
-    FILE *f = fopen(path, "rb");
-    cr_assert_not_null(f, "%s", path);
-    *g = (struct golden){.bytes = mem_zalloc(1 << 18)};
-    size_t len = fread(g->bytes, 1, 1 << 18, f);
-    fclose(f);
-    struct rd rd = rd_of(g->bytes, len);
-    while (rd_left(&rd) > 0) {
-        cr_assert_lt(g->n, RECORDS);
-        struct record *r = &g->records[g->n++];
-        uint8_t name_len = rd_u8(&rd);
-        const uint8_t *text = rd_bytes(&rd, name_len);
-        cr_assert(text != NULL && name_len < NET_NAME);
-        memcpy(r->name, text, name_len);
-        rd_u8(&rd);
-        r->count = rd_u32(&rd);
-        const uint8_t *values = rd_bytes(&rd, r->count * sizeof(float));
-        cr_assert_not_null(values);
-        float *aligned = mem_array(r->count + 1, sizeof *aligned);
-        memcpy(aligned, values, r->count * sizeof *aligned);
-        r->values = aligned;
-    }
-}
-
-static void golden_done(struct golden *g)
-{
-    for (uint32_t i = 0; i < g->n; i++)
-        free((void *)(uintptr_t)g->records[i].values);
-    free(g->bytes);
-}
-
-static const void *golden_get(const struct golden *g, const char *prefix, const char *name)
-{
-    char full[2 * NET_NAME];
-    snprintf(full, sizeof full, "%s%s", prefix, name);
-    for (uint32_t i = 0; i < g->n; i++)
-        if (strcmp(g->records[i].name, full) == 0)
-            return g->records[i].values;
-    cr_assert_fail("the golden file has no %s", full);
-    return NULL;
-}
 
 static void near_all(const float *got, const float *want, size_t n, const char *what)
 {
@@ -718,7 +945,13 @@ static void golden_batch(const struct golden *g, struct samples *s)
     s->weights[0] = golden_get(g, "weights.", "click");
     for (uint32_t t = 0; t < 2; t++)
         s->tables[t] = (struct net_rows){golden_get(g, "table", t == 0 ? "0" : "1"), DIM};
-    s->batch = (struct net_batch){13, s->tables, s->slots, s->offsets, s->numbers, s->labels, s->weights};
+    s->batch = (struct net_batch){.n = 13,
+                                  .tables = s->tables,
+                                  .slots = s->slots,
+                                  .offsets = s->offsets,
+                                  .numbers = s->numbers,
+                                  .labels = s->labels,
+                                  .weights = s->weights};
 }
 
 static void check_golden(const struct build *b, const char *file)

@@ -98,7 +98,8 @@ static void world_sample(struct world *w)
                        .body = w->bodies[k],
                        .impression = rng_u64(&w->r) >> rng_below(&w->r, 64),
                        .impression_ts = w->time - 300,
-                       .emitted_ts = w->time - (int64_t)rng_below(&w->r, 5),
+                       .emitted_ts = w->time - (int64_t)rng_below(&w->r, 5) -
+                                     (int64_t)(rng_below(&w->r, 40) == 0) * (int64_t)rng_below(&w->r, 3000),
                        .corrected = rng_below(&w->r, 2),
                        .keep_rate = rng_below(&w->r, 2) ? 1.0f : 0.25f,
                        .partition = (uint16_t)(rng_below(&w->r, 2) * 300)};
@@ -107,6 +108,11 @@ static void world_sample(struct world *w)
         if (s.labels >> a & 1)
             s.label_ts[a] = s.impression_ts + (int64_t)rng_below(&w->r, 300);
     s.watch_ms = s.labels >> ACTION_WATCH & 1 ? rng_below(&w->r, 100000) : 0;
+    s.told = s.corrected ? s.labels & (uint32_t)rng_u64(&w->r) : 0;
+    s.masked = (uint32_t)rng_below(&w->r, 2) * (uint32_t)rng_below(&w->r, 1u << ACTION_MAX);
+    s.rated = (uint32_t)rng_below(&w->r, 2) * (uint32_t)rng_below(&w->r, 1u << ACTION_MAX);
+    for (int a = 0; a < ACTION_MAX; a++)
+        s.keep_rates[a] = s.rated >> a & 1 ? 1.0f / (float)(a + 2) : 0;
     w->body_of[w->n] = k;
     w->all[w->n] = s;
     cr_assert_eq(samples_append(w->log, &s), w->n);
@@ -130,19 +136,24 @@ static void world_durable(struct world *w)
 }
 
 // Into the batch that stands, if one does: it is ingested by world_durable, several commits at once.
-static uint64_t world_commit(struct world *w, uint64_t keep_ms)
+static uint64_t world_commit_within(struct world *w, uint64_t keep_ms, uint64_t keep_bytes)
 {
     if (w->batch == NULL)
         w->batch = store_batch_new();
     w->batch_commit = w->commit;
     samples_batch(w->log, w->batch);
-    uint64_t low = samples_low(w->log, w->time, keep_ms);
+    uint64_t low = samples_low(w->log, w->time, keep_ms, keep_bytes);
     buf_clear(&w->meta_batch);
     samples_meta_put(w->log, &w->meta_batch);
     w->batch_n = w->n;
     w->batch_bodies = w->n_bodies;
     samples_commit_set(w->log, ++w->commit);
     return low;
+}
+
+static uint64_t world_commit(struct world *w, uint64_t keep_ms)
+{
+    return world_commit_within(w, keep_ms, 0);
 }
 
 static void world_restart(struct world *w)
@@ -178,6 +189,8 @@ static void sample_expect(const struct world *w, const struct sample *s, struct 
     cr_assert_eq(s->watch_ms, e->watch_ms);
     cr_assert_eq(s->partition, e->partition);
     cr_assert_arr_eq(s->label_ts, e->label_ts, sizeof e->label_ts);
+    cr_assert(s->told == e->told && s->masked == e->masked && s->rated == e->rated);
+    cr_assert_arr_eq(s->keep_rates, e->keep_rates, sizeof e->keep_rates);
     uint8_t bytes[BODY];
     body_bytes(w->body_of[s->seq], bytes);
     cr_assert(s->body.user_at == e->body.user_at && s->body.user_at + BODY <= segment.len);
@@ -307,6 +320,134 @@ Test(samples, retention_keeps_what_time_and_training_need)
     world_done(&w);
 }
 
+// What an index of whole commits cannot do: keep little more than asked for, however many commits there were.
+Test(samples, retention_goes_on_over_many_commits)
+{
+    struct world w;
+    world_init(&w, 7);
+    world_body(&w);
+    for (int round = 0; round < 4000; round++) {
+        fill(&w, 1, 5);
+        samples_trained(w.log, w.n);
+        world_commit(&w, 30000);
+        if (round % 50 == 49)
+            world_durable(&w);
+    }
+    uint64_t wanted = 0;
+    while (w.all[w.n - 1 - wanted].emitted_ts >= w.time - 30000 || wanted < 10)
+        wanted++;
+    uint64_t kept = w.n - samples_begin(w.log);
+    cr_assert(kept < wanted + wanted / 10 + 400, "%lu are kept, about %lu are wanted", kept, wanted);
+    cr_assert_eq(samples_gone(w.log)->by_age, samples_begin(w.log));
+    cr_assert_eq(samples_gone(w.log)->by_size, 0);
+    world_done(&w);
+}
+
+// Age waits for training and for the topic; size waits for training alone, and counts what the topic missed.
+Test(samples, retention_by_size)
+{
+    enum { KEEP = 120000 };
+    struct world w;
+    uint64_t published = 0;
+    uint64_t trained = 0;
+    uint64_t missed = 0;
+    world_init(&w, 8);
+    world_body(&w);
+    samples_published(w.log, 0);
+    for (int round = 0; round < 700; round++) {
+        fill(&w, 1 + rng_below(&w.r, 3), 1 + rng_below(&w.r, 40));
+        trained += rng_below(&w.r, w.n - trained + 1);
+        samples_trained(w.log, trained);
+        bool stuck = round > 400 && round < 600;
+        if (!stuck && published < w.n - 1)
+            published += rng_below(&w.r, w.n - published);
+        samples_published(w.log, published);
+        uint64_t before = samples_begin(w.log);
+        world_commit_within(&w, stuck ? 1 : 0, stuck && round < 500 ? 0 : KEEP);
+        uint64_t begin = samples_begin(w.log);
+        cr_assert(begin >= before && begin <= trained);
+        cr_assert(!stuck || round >= 500 || begin <= published, "age let go of what the topic has not got");
+        missed += begin > published ? begin - published : 0;
+        published = begin > published ? begin : published;
+        cr_assert_eq(samples_gone(w.log)->unpublished, missed);
+        cr_assert_eq(samples_gone(w.log)->by_age + samples_gone(w.log)->by_size, begin);
+        cr_assert(samples_log_bytes(w.log) <= KEEP || stuck || trained - begin < 700);
+        if (round % 10 == 9)
+            world_durable(&w);
+        if (round % 100 == 99) {
+            world_restart(&w);
+            samples_published(w.log, published);
+            read_expect(&w, samples_begin(w.log), 500);
+        }
+    }
+    cr_assert(missed > 0 && samples_gone(w.log)->by_age > 0 && samples_gone(w.log)->by_size > 0);
+    world_done(&w);
+}
+
+static bool in_range(const struct world *w, uint64_t seq, int64_t from, int64_t to)
+{
+    return w->all[seq].emitted_ts >= from && w->all[seq].emitted_ts < to;
+}
+
+// Follows the stretches from `seq` on: together they hold all that is in the range. Returns how many samples they
+// are.
+static uint64_t find_expect(struct world *w, uint64_t seq, int64_t from, int64_t to)
+{
+    struct err err = {0};
+    uint64_t looked = 0;
+    uint64_t begin;
+    uint64_t end;
+    seq = seq > samples_begin(w->log) ? seq : samples_begin(w->log);
+    for (;; seq = end) {
+        cr_assert_eq(samples_find(w->log, seq, from, to, &begin, &end, &err), 0, "%s", err.message);
+        cr_assert(begin >= seq && end >= begin && end <= w->n);
+        for (uint64_t k = seq; k < begin; k++)
+            cr_assert(!in_range(w, k, from, to), "sample %lu is passed over", k);
+        if (begin == end)
+            break;
+        looked += end - begin;
+        if (rng_below(&w->r, 3) == 0)
+            read_expect(w, begin, (uint32_t)(end - begin));
+        if (rng_below(&w->r, 20) == 0)
+            read_expect(w, samples_begin(w->log) + rng_below(&w->r, w->n - samples_begin(w->log)), 10);
+    }
+    cr_assert(begin == w->n);
+    return looked;
+}
+
+Test(samples, finds_by_time_what_a_scan_finds)
+{
+    struct world w;
+    world_init(&w, 6);
+    world_body(&w);
+    for (int round = 0; round < 900; round++) {
+        fill(&w, rng_below(&w.r, 3), rng_below(&w.r, 2) * rng_below(&w.r, 50));
+        if (rng_below(&w.r, 4) > 0) {
+            samples_trained(w.log, w.n);
+            world_commit(&w, 80000);
+        }
+        if (rng_below(&w.r, 5) == 0)
+            world_durable(&w);
+        if (round % 100 == 99)
+            world_restart(&w);
+        if (w.n_bodies == 0)
+            world_body(&w);
+        if (round % 8 != 0 || w.n == samples_begin(w.log))
+            continue;
+        int64_t from = w.time - (int64_t)rng_below(&w.r, 100000);
+        find_expect(&w, rng_below(&w.r, w.n), from, from + (int64_t)rng_below(&w.r, 2000));
+        find_expect(&w, 0, from, INT64_MAX);
+        find_expect(&w, 0, INT64_MIN, from);
+    }
+    cr_assert(samples_begin(w.log) > 0);
+    world_durable(&w);
+    uint64_t looked = find_expect(&w, 0, w.time - 40000, w.time - 39000);
+    cr_assert(looked > 0 && looked < (w.n - samples_begin(w.log)) / 2, "%lu of %lu", looked, w.n);
+    cr_assert_eq(find_expect(&w, 0, w.time + 1, INT64_MAX), 0);
+    cr_assert_eq(find_expect(&w, 0, INT64_MIN, w.all[samples_begin(w.log)].emitted_ts - 4000), 0);
+    world_done(&w);
+}
+
 Test(samples, the_end_of_time_empties_no_log)
 {
     struct world w;
@@ -315,9 +456,9 @@ Test(samples, the_end_of_time_empties_no_log)
     samples_trained(w.log, w.n);
     world_commit(&w, 0);
     w.time = INT64_MAX - 1000;
-    samples_low(w.log, INT64_MAX, 100000);
+    samples_low(w.log, INT64_MAX, 100000, 0);
     cr_assert_eq(samples_begin(w.log), 0);
-    cr_assert_eq(samples_low(w.log, INT64_MIN, 1), 1);
+    cr_assert_eq(samples_low(w.log, INT64_MIN, 1, 0), 1);
     world_done(&w);
 }
 

@@ -15,11 +15,12 @@
 enum { FILES_MAX = 5, GOT_MAX = 20000 };
 
 static int64_t test_now_us;
+static int64_t test_step_us; // time passes also within a poll
 
 static int64_t test_mono_us(void *context)
 {
     (void)context;
-    return test_now_us;
+    return test_now_us += test_step_us;
 }
 
 static struct source_options options(void)
@@ -203,6 +204,7 @@ Test(source_file, merge_and_poll_sizes)
 {
     static const uint32_t sizes[] = {1, 2, 255, 256, 257, 0, 100000};
     struct rng rng = rng_of(1);
+    test_step_us = 1;
     for (uint32_t round = 0; round < 12; round++) {
         struct paths p = {0};
         uint32_t want = make_files(&p, &rng, 1 + round % FILES_MAX, round < 8 ? 40 : 3000);

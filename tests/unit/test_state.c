@@ -61,8 +61,8 @@ static struct state_options options_plain(void)
         .body_cache_bytes = 1 << 20,
         .block_cache_bytes = 8 << 20,
     };
-    o.sequence_last[ACTION_CLICK] = 100;
-    o.sequence_last[ACTION_LIKE] = 20;
+    o.sequences[ACTION_CLICK].last = 100;
+    o.sequences[ACTION_LIKE].last = 20;
     return o;
 }
 
@@ -158,6 +158,11 @@ static struct entity *entity_get(struct state *s, enum entity_kind kind, uint16_
     return e;
 }
 
+static void sequence_put(struct state *s, struct entity *e, uint8_t sequence, uint64_t item, int64_t ts)
+{
+    state_sequence_add(s, e, sequence, &(struct sequence_entry){.item = item, .ts = ts});
+}
+
 // A body: u64 clicks of the user in 1h | sequence of clicks | u64 item.
 static struct body_ref body_put(struct state *s, const struct event *e, struct entity *user)
 {
@@ -166,7 +171,7 @@ static struct body_ref body_put(struct state *s, const struct event *e, struct e
     uint32_t at = 0;
     state_body_begin(s, BODY_MAX, &at);
     buf_put_u64(&to, state_window(s, user, ACTION_CLICK, 0, e->ts));
-    state_sequence_put(s, user, ACTION_CLICK, RECENT, &to, at);
+    state_sequence_put(s, user, ACTION_CLICK, RECENT, 0, &to, at);
     buf_put_u64(&to, e->item);
     cr_assert_leq(to.len, BODY_MAX);
     state_body_append(s, to.data, (uint32_t)to.len, &ref);
@@ -179,10 +184,10 @@ static void body_canonical(void *context, const struct sample *sample, struct st
 {
     uint64_t *bodies = context;
     struct rd rd = rd_of(segment.s + sample->body.user_at, segment.len - sample->body.user_at);
-    const uint8_t *ids = NULL;
+    struct sequence_columns columns;
     buf_put_u64(to, rd_u64(&rd));
-    uint32_t n = state_sequence_get(segment, &rd, &ids);
-    buf_put(to, ids, n * sizeof(uint64_t));
+    state_sequence_get(segment, &rd, 0, &columns);
+    buf_put(to, columns.ids, columns.n * sizeof(uint64_t));
     buf_put_u64(to, rd_u64(&rd));
     cr_assert_not(rd.bad);
     ++*bodies;
@@ -210,7 +215,7 @@ static void event_apply(struct state *s, uint64_t n)
     } else {
         struct state_feedback f = {e.user, e.item, 0, e.ts, e.partition, e.action, e.watch_ms};
         state_feedback(s, &f);
-        state_sequence_add(s, user, e.action, e.item, e.ts);
+        sequence_put(s, user, e.action, e.item, e.ts);
     }
     state_count(s, user, e.partition, e.action, e.ts, 1);
     state_count(s, item, e.partition, e.action, e.ts, 1);
@@ -383,7 +388,7 @@ Test(state, an_unchanged_sequence_is_a_reference)
     struct state *s = open_state(&p, &o);
     struct entity *user = entity_get(s, ENTITY_USER, 0, hash_id(str_of("u")), "u");
     for (uint64_t i = 1; i <= 30; i++)
-        state_sequence_add(s, user, ACTION_CLICK, i, begin_ts + (int64_t)i);
+        sequence_put(s, user, ACTION_CLICK, i, begin_ts + (int64_t)i);
     struct buf segment = {0};
     uint32_t at = 0;
     for (int i = 0; i < 3; i++) {
@@ -391,20 +396,20 @@ Test(state, an_unchanged_sequence_is_a_reference)
         struct body_ref ref;
         state_body_begin(s, BODY_MAX, &at);
         cr_assert_eq(at, segment.len);
-        state_sequence_put(s, user, ACTION_CLICK, RECENT, &to, at);
+        state_sequence_put(s, user, ACTION_CLICK, RECENT, 0, &to, at);
         cr_assert_eq(to.len, i == 1 ? 5u : 1u + 8u * RECENT);
         state_body_append(s, to.data, (uint32_t)to.len, &ref);
         buf_put(&segment, to.data, to.len);
         if (i == 1)
-            state_sequence_add(s, user, ACTION_CLICK, 31, begin_ts + 31);
+            sequence_put(s, user, ACTION_CLICK, 31, begin_ts + 31);
         buf_done(&to);
     }
     struct rd rd = rd_of(segment.data, segment.len);
     for (uint64_t newest = 30, i = 0; i < 3; i++, newest = i == 2 ? 31 : 30) {
-        const uint8_t *ids = NULL;
-        cr_assert_eq(state_sequence_get((struct str){(char *)segment.data, (uint32_t)segment.len}, &rd, &ids),
-                     RECENT);
-        cr_assert_eq(memcmp(ids, &newest, 8), 0);
+        struct sequence_columns columns;
+        state_sequence_get((struct str){(char *)segment.data, (uint32_t)segment.len}, &rd, 0, &columns);
+        cr_assert_eq(columns.n, RECENT);
+        cr_assert_eq(memcmp(columns.ids, &newest, 8), 0);
     }
     cr_assert(!rd.bad && rd_left(&rd) == 0);
     buf_done(&segment);
@@ -418,9 +423,9 @@ Test(state, a_malformed_sequence_is_refused)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct str segment = {(const char *)cases[i], 5};
         struct rd rd = rd_of(segment.s, segment.len);
-        const uint8_t *ids = (const uint8_t *)"";
-        cr_assert_eq(state_sequence_get(segment, &rd, &ids), 0);
-        cr_assert(rd.bad && ids == NULL);
+        struct sequence_columns columns = {.ids = (const uint8_t *)""};
+        state_sequence_get(segment, &rd, 0, &columns);
+        cr_assert(rd.bad && columns.n == 0 && columns.ids == NULL);
     }
 }
 
@@ -768,6 +773,212 @@ Test(state, the_log_is_kept_as_long_as_samples_are, .timeout = 60)
     struct state_figures f;
     state_figures(s, &f);
     cr_assert(f.files > 0 && f.disk_bytes > 0 && f.dedupe_ids > 0);
+    state_close(s);
+    place_remove(&p);
+}
+
+// ---- layout, groups, expiry -------------------------------------------------------------------------------
+
+static const char layout_text[] = "window 0 1h\nwindow 1 1d\nsequence 1 click\n";
+
+Test(state, what_numbers_mean_must_stay)
+{
+    static const struct {
+        const char *layout, *names; // NULL: it opens
+    } cases[] = {
+        {"window 0 1h\nwindow 1 1d\nsequence 1 click\n", NULL},
+        {"window 0 1h\nwindow 1 1d\nsequence 1 click\ngrouping 0 item gender\n", NULL},
+        {"window 0 1h\nwindow 1 7d\nsequence 1 click\n",
+         "\"window 1 1d\" where the config now has \"window 1 7d\""},
+        {"window 0 1h\nwindow 1 1d\n", "\"sequence 1 click\" where the config now has \"\""},
+        {"", "\"window 0 1h\""},
+        {NULL, NULL},
+    };
+    struct state_options o = options_plain();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct place p = place_new();
+        uint64_t next = 0;
+        o.layout = layout_text;
+        struct state *s = open_state(&p, &o);
+        commit(s, progress_of(&next));
+        state_close(s);
+        o.layout = cases[i].layout;
+        struct err err;
+        if (cases[i].names == NULL) {
+            state_close(open_state(&p, &o));
+        } else {
+            cr_assert_eq(open_fails(&p, &o, &err), ERR_VERSION);
+            cr_assert_not_null(strstr(err.message, cases[i].names), "%s", err.message);
+        }
+        place_remove(&p);
+    }
+}
+
+Test(state, further_lines_of_a_layout_are_taken_over)
+{
+    struct place p = place_new();
+    struct state_options o = options_plain();
+    uint64_t next = 0;
+    struct err err;
+    for (int i = 0; i < 3; i++) {
+        o.layout = i == 0 ? NULL : i == 1 ? "a\n" : "a\nb\n";
+        struct state *s = open_state(&p, &o);
+        commit(s, progress_of(&next));
+        commit(s, progress_of(&next));
+        state_close(s);
+    }
+    o.layout = "a\nc\n";
+    cr_assert_eq(open_fails(&p, &o, &err), ERR_VERSION);
+    o.read_only = true;
+    cr_assert_eq(open_fails(&p, &o, &err), ERR_VERSION);
+    place_remove(&p);
+}
+
+static struct entity *group_get(struct state *s, uint64_t user, uint64_t value, const char *text)
+{
+    struct group_key key = {.of = GROUP_OF_USER, .owner = user, .grouping = 3, .value = value};
+    struct entity *e = NULL;
+    struct err err = {0};
+    struct str bucket = text != NULL ? str_of(text) : (struct str){0};
+    state_group_prefetch(s, &key);
+    cr_assert_eq(state_group(s, &key, bucket, &e, &err), 0, "%s", err.message);
+    return e;
+}
+
+static int count_one(void *context, struct entity *e)
+{
+    (void)e;
+    ++*(uint64_t *)context;
+    return 0;
+}
+
+static uint64_t count_of(struct state *s, enum entity_kind kind)
+{
+    struct err err = {0};
+    uint64_t n = 0;
+    cr_assert_eq(state_entities_each(s, kind, count_one, &n, &err), 0, "%s", err.message);
+    return n;
+}
+
+static void user_with_groups(struct state *s, uint64_t id, int64_t ts)
+{
+    struct entity *user = entity_get(s, ENTITY_USER, 0, id, "u");
+    state_count(s, user, 0, ACTION_CLICK, ts, 1);
+    for (uint64_t value = 0; value < 3; value++)
+        state_count(s, group_get(s, id, value, "bucket"), 0, ACTION_CLICK, ts, value + 1);
+}
+
+enum { OLD_USERS = 300 };
+
+// Users and their groups go when they were not seen for `user_expire_ms`, from the disk with some commits more.
+Test(state, what_is_not_seen_vanishes_with_its_groups)
+{
+    struct place p = place_new();
+    struct state_options o = options_plain();
+    o.user_expire_ms = 16 * HOUR;
+    o.totals = true;
+    struct state *s = open_state(&p, &o);
+    uint64_t next = 0;
+    for (uint64_t id = 1; id <= OLD_USERS; id++)
+        user_with_groups(s, id, begin_ts);
+    user_with_groups(s, OLD_USERS + 1, begin_ts + 10 * HOUR);
+    state_advance(s, begin_ts + 17 * HOUR - 1, NULL, NULL);
+    commit(s, progress_of(&next));
+    cr_assert_eq(count_of(s, ENTITY_USER), OLD_USERS + 1);
+    cr_assert_eq(count_of(s, ENTITY_GROUP), 3 * (OLD_USERS + 1));
+    cr_assert_not_null(group_get(s, 5, 2, NULL));
+    state_advance(s, begin_ts + 17 * HOUR, NULL, NULL);
+    cr_assert_null(group_get(s, 5, 2, NULL));
+    cr_assert_eq(count_of(s, ENTITY_USER), 1);
+    cr_assert_eq(count_of(s, ENTITY_GROUP), 3);
+    user_with_groups(s, 5, begin_ts + 20 * HOUR);
+    cr_assert_eq(state_total(s, group_get(s, 5, 2, NULL), ACTION_CLICK), 3, "it began anew");
+    struct state_figures f = {0};
+    for (int i = 0; i < 50 && f.users_expired < OLD_USERS; i++) {
+        commit(s, progress_of(&next));
+        state_trim(s);
+        if (i == 3) {
+            state_close(s);
+            s = open_state(&p, &o);
+        }
+        state_figures(s, &f);
+    }
+    cr_assert(f.users_expired > 0);
+    cr_assert_eq(count_of(s, ENTITY_USER), 2);
+    cr_assert_eq(count_of(s, ENTITY_GROUP), 6);
+    struct entity *user = entity_get(s, ENTITY_USER, 0, 5, "u");
+    cr_assert_eq(entity_first_ts(user), begin_ts + 20 * HOUR);
+    cr_assert_eq(entity_last_ts(user), begin_ts + 20 * HOUR);
+    cr_assert_eq(state_total(s, user, ACTION_CLICK), 1);
+    state_close(s);
+    place_remove(&p);
+}
+
+// A shorter expire gives everybody that long from the moment of the change.
+Test(state, an_expire_that_changes_begins_at_the_change)
+{
+    struct place p = place_new();
+    struct state_options o = options_plain();
+    uint64_t next = 0;
+    int64_t now = begin_ts + 100 * HOUR;
+    struct state *s = open_state(&p, &o);
+    user_with_groups(s, 1, begin_ts);
+    state_advance(s, now, NULL, NULL);
+    commit(s, progress_of(&next));
+    state_close(s);
+    o.user_expire_ms = 16 * HOUR;
+    for (int i = 0; i < 2; i++) {
+        s = open_state(&p, &o);
+        cr_assert_eq(count_of(s, ENTITY_USER), 1);
+        state_advance(s, now + 15 * HOUR, NULL, NULL);
+        cr_assert_eq(count_of(s, ENTITY_USER), 1);
+        commit(s, progress_of(&next));
+        state_close(s);
+    }
+    s = open_state(&p, &o);
+    state_advance(s, now + 17 * HOUR, NULL, NULL);
+    cr_assert_eq(count_of(s, ENTITY_USER), 0);
+    cr_assert_eq(count_of(s, ENTITY_GROUP), 0);
+    state_close(s);
+    place_remove(&p);
+}
+
+// Bodies that say what was gone when they were written stay; those that come do not refer to them.
+Test(state, a_tombstone_ends_references)
+{
+    struct place p = place_new();
+    struct state_options o = options_plain();
+    o.sequences[ACTION_CLICK].gone = true;
+    o.gone_max = 10;
+    struct state *s = open_state(&p, &o);
+    struct entity *user = entity_get(s, ENTITY_USER, 0, hash_id(str_of("u")), "u");
+    for (uint64_t i = 1; i <= 3; i++)
+        sequence_put(s, user, ACTION_CLICK, i, begin_ts + (int64_t)i);
+    static const uint64_t expected[][2] = {{3, 0}, {0, 0}, {2, 0}, {0, 0}}; // ids put; 0: a reference
+    for (int i = 0; i < 4; i++) {
+        struct buf to = {0};
+        struct body_ref ref;
+        uint32_t at = 0;
+        if (i == 2)
+            state_gone(s, 2, begin_ts + 100);
+        state_body_begin(s, BODY_MAX, &at);
+        state_sequence_put(s, user, ACTION_CLICK, RECENT, SEQUENCE_TIME, &to, at);
+        cr_assert_eq(to.len, expected[i][0] == 0 ? 5 : 1 + 16 * expected[i][0]);
+        state_body_append(s, to.data, (uint32_t)to.len, &ref);
+        buf_done(&to);
+    }
+    cr_assert_not(state_sequence_has(s, user, ACTION_CLICK, 2));
+    sequence_put(s, user, ACTION_CLICK, 2, begin_ts + 101);
+    cr_assert(state_sequence_has(s, user, ACTION_CLICK, 2));
+    uint64_t next = 0;
+    commit(s, progress_of(&next));
+    state_close(s);
+    s = open_state(&p, &o);
+    user = entity_get(s, ENTITY_USER, 0, hash_id(str_of("u")), "u");
+    sequence_put(s, user, ACTION_CLICK, 2, begin_ts + 50);
+    struct sequence_entry got[10];
+    cr_assert_eq(state_sequence(s, user, ACTION_CLICK, 10, got), 3);
+    cr_assert(got[0].item == 2 && got[1].item == 3 && got[2].item == 1);
     state_close(s);
     place_remove(&p);
 }

@@ -438,6 +438,67 @@ static void file_write(const char *name, const char *text)
     fclose(f);
 }
 
+// What a failed sync of the MANIFEST leaves: the MANIFEST names a file that is in ingest/ alone.
+static void newest_table_into_ingest(const char *as)
+{
+    char from[300] = "";
+    char to[300];
+    DIR *d = opendir(dir);
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        if (strstr(e->d_name, ".sst") != NULL) {
+            char path[300];
+            snprintf(path, sizeof path, "%s/%.200s", dir, e->d_name);
+            if (strcmp(path, from) > 0)
+                strcpy(from, path);
+        }
+    closedir(d);
+    snprintf(to, sizeof to, "%s/ingest/%s", dir, as);
+    cr_assert_eq(rename(from, to), 0);
+}
+
+static void store_of_commits(int n)
+{
+    struct store *s = open_plain();
+    for (int i = 0; i < n; i++) {
+        struct store_batch *b = store_batch_new();
+        char value[8];
+        int len = snprintf(value, sizeof value, "%d", i);
+        put(b, key_of(KEY_USER, (uint64_t)i + 1, 'N'), value, (size_t)len);
+        cr_assert_eq(store_ingest(s, b, NULL), 0);
+        store_batch_free(b);
+    }
+    store_close(s);
+}
+
+Test(store, files_of_a_commit_whose_manifest_was_not_synced_are_found, .init = dir_new, .fini = dir_remove)
+{
+    store_of_commits(3);
+    file_write("ingest/0.sst", "of a commit that was killed while it was written");
+    newest_table_into_ingest("1.sst");
+    newest_table_into_ingest("2.sst");
+    struct store *s = open_plain();
+    for (int i = 0; i < 3; i++) {
+        struct buf value = {0};
+        cr_assert(get(s, key_of(KEY_USER, (uint64_t)i + 1, 'N'), &value));
+        cr_assert(value.len == 1 && value.data[0] == '0' + i);
+        buf_done(&value);
+    }
+    store_close(s);
+}
+
+Test(store, a_lost_table_is_not_replaced_by_another, .init = dir_new, .fini = dir_remove)
+{
+    struct store_options o = {0};
+    struct err err;
+    store_of_commits(3);
+    newest_table_into_ingest("1.sst");
+    char path[300];
+    snprintf(path, sizeof path, "%s/ingest/1.sst", dir);
+    cr_assert_eq(unlink(path), 0);
+    newest_table_into_ingest("1.sst"); // of the commit before: as large, and not the same
+    cr_assert_eq(open_fails(&o, &err), ERR_CORRUPT, "%s", err.message);
+}
+
 static void store_with_keys(void)
 {
     struct store *s = open_plain();

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an accepted event leaves behind in counters and sequences, besides what the joiner makes of it: counts of
+// its user and items, in each grouping of the config, and entries of the user's sequences.
+#ifndef FRESHET_DAEMON_REMEMBER_H
+#define FRESHET_DAEMON_REMEMBER_H
+
+#include "daemon/config.h"
+#include "daemon/groups.h"
+#include "state/state.h"
+#include "stream/event.h"
+
+struct remember;
+
+// `groups` is the one that features_read fills, so that what it found is not looked for again.
+struct remember *remember_new(const struct config *config, struct groups *groups, struct state *state);
+void remember_free(struct remember *r);
+
+// The impression of all items of the message; groups_begin has been called for it.
+int remember_impression(struct remember *r, const struct groups_of *of, struct err *err);
+// One feedback; calls groups_begin itself. *ret_skipped: sequences that it could not enter, since the item has
+// no such attribute or is in no bucket.
+int remember_feedback(struct remember *r, const struct groups_of *of, uint32_t *ret_skipped, struct err *err);
+// The item's profile was deleted.
+void remember_gone(struct remember *r, uint64_t item, int64_t ts);
+
+#endif

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+// How fast a training step of a net is: each net of `nets` over 20 embeddings x 16, batches of 512, ids uniform over a
+// table of 1 M rows, one thread; the gather of the rows is in, the update of the table is not. Nets take turns, and the
+// best turn of each counts, since the machine is shared. A net is a row of `nets` and the blocks that it is made of.
+//
+//     bench_nets [NAME ...]      those whose names begin so; all without
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "models/gemm.h"
+#include "models/net.h"
+
+enum {
+    FIELDS = 20,
+    DIM = 16,
+    BATCH = 512,
+    ROWS = 1000000,
+    STRIDE = 21,
+    BATCHES = 16,
+    TURNS = 7,
+    STEPS = 6,
+    BLOCKS = 6
+};
+
+// `of`: names with blanks between; "fields" stands for all inputs.
+struct bench_block {
+    const char *name, *kind, *of;
+    struct layer_value options[5];
+};
+
+#define DEEP(of)                                 \
+    {                                            \
+        "deep", "mlp", of,                       \
+        {                                        \
+            {                                    \
+                "mlp", .dims = { 512, 256, 128 } \
+            }                                    \
+        }                                        \
+    }
+
+static const struct bench_net {
+    const char *name, *top; // top: what the head reads
+    struct bench_block blocks[BLOCKS];
+} nets[] = {
+    {"mlp", "deep", {DEEP("fields")}},
+    {"mlp, batch norm",
+     "deep",
+     {{"deep", "mlp", "fields", {{"mlp", .dims = {512, 256, 128}}, {"norm", .text = "batch"}}}}},
+    {"mlp, layer norm",
+     "deep",
+     {{"deep", "mlp", "fields", {{"mlp", .dims = {512, 256, 128}}, {"norm", .text = "layer"}}}}},
+    {"mlp, dice",
+     "deep",
+     {{"deep", "mlp", "fields", {{"mlp", .dims = {512, 256, 128}}, {"activation", .text = "dice"}}}}},
+    {"mlp, dropout",
+     "deep",
+     {{"deep", "mlp", "fields", {{"mlp", .dims = {512, 256, 128}}, {"dropout", .number = 0.2}}}}},
+    {"fm", "pairs", {{"pairs", "fm", "fields", {{0}}}}},
+    {"senet", "deep", {{"weighed", "senet", "fields", {{0}}}, DEEP("weighed")}},
+    {"dcn_v2",
+     "top",
+     {{"cross", "dcn_v2", "fields", {{"dcn_v2", .number = 3}}},
+      DEEP("fields"),
+      {"top", "concat", "cross deep", {{0}}}}},
+    {"dcn_v2, rank 32",
+     "top",
+     {{"cross", "dcn_v2", "fields", {{"dcn_v2", .number = 3}, {"rank", .number = 32}}},
+      DEEP("fields"),
+      {"top", "concat", "cross deep", {{0}}}}},
+    {"fibinet",
+     "deep",
+     {{"weighed", "senet", "fields", {{0}}},
+      {"pairs", "bilinear", "fields", {{"bilinear", .text = "interaction"}}},
+      {"weighed_pairs", "bilinear", "weighed", {{"bilinear", .text = "interaction"}}},
+      DEEP("fields pairs weighed_pairs")}},
+    {"fibinet, dot",
+     "deep",
+     {{"weighed", "senet", "fields", {{0}}},
+      {"pairs", "bilinear", "fields", {{"bilinear", .text = "interaction"}, {"output", .text = "dot"}}},
+      {"weighed_pairs",
+       "bilinear",
+       "weighed",
+       {{"bilinear", .text = "interaction"}, {"output", .text = "dot"}}},
+      DEEP("fields pairs weighed_pairs")}},
+    {"fibinet, dot, all",
+     "deep",
+     {{"weighed", "senet", "fields", {{0}}},
+      {"pairs", "bilinear", "fields", {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
+      {"weighed_pairs", "bilinear", "weighed", {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
+      DEEP("fields pairs weighed_pairs")}},
+};
+enum { NETS = sizeof nets / sizeof *nets, WAYS = 3 };
+
+struct bench {
+    struct net *net;
+    float *params, *dparams, *accum;
+    double best[WAYS]; // seconds a step: predict, frozen, all layers
+};
+
+struct bench_data {
+    float *vectors;
+    uint32_t *slots; // BATCHES x FIELDS x BATCH
+    uint64_t seeds[BATCH];
+    float labels[BATCH], p[BATCH];
+    uint32_t step;
+    double sum; // keeps results alive
+};
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void block_of(const struct bench_block *from, char (*of)[NET_NAME], struct net_block *to)
+{
+    *to = (struct net_block){.of = of};
+    snprintf(to->name, NET_NAME, "%s", from->name);
+    snprintf(to->kind, NET_NAME, "%s", from->kind);
+    memcpy(to->options, from->options, sizeof from->options);
+    char name[NET_NAME];
+    int used = 0;
+    for (const char *text = from->of; sscanf(text, "%63s%n", name, &used) == 1; text += used)
+        for (uint32_t i = 0; i < (strcmp(name, "fields") == 0 ? FIELDS : 1); i++)
+            if (strcmp(name, "fields") == 0)
+                snprintf(of[to->n_of++], NET_NAME, "f%u", i);
+            else
+                snprintf(of[to->n_of++], NET_NAME, "%s", name);
+}
+
+static struct net *net_of(const struct bench_net *from)
+{
+    static struct net_input inputs[FIELDS];
+    static char of[BLOCKS][FIELDS + BLOCKS][NET_NAME];
+    struct net_block blocks[BLOCKS];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < FIELDS; i++) {
+        inputs[i] = (struct net_input){.kind = NET_INPUT_ID, .dim = DIM};
+        snprintf(inputs[i].name, NET_NAME, "f%u", i);
+    }
+    for (; n < BLOCKS && from->blocks[n].name != NULL; n++)
+        block_of(&from->blocks[n], of[n], &blocks[n]);
+    struct net_head head = {.name = "click", .loss = "logloss", .weight = 1};
+    snprintf(head.of, NET_NAME, "%s", from->top);
+    const struct net_spec spec = {FIELDS, n, 1, inputs, blocks, &head, BATCH};
+    struct net *net;
+    struct err err;
+    if (net_new(&spec, &net, NULL, &err) < 0) {
+        fprintf(stderr, "%s: %s\n", from->name, err.message);
+        exit(1);
+    }
+    return net;
+}
+
+static void bench_init(struct bench *b, const struct bench_net *from)
+{
+    b->net = net_of(from);
+    b->params = mem_array(net_param_floats(b->net), sizeof(float));
+    b->dparams = mem_array(net_param_floats(b->net), sizeof(float));
+    b->accum = mem_array(net_param_floats(b->net), sizeof(float));
+    net_init(b->net, 1, b->params);
+}
+
+static void data_init(struct bench_data *d)
+{
+    struct rng rng = rng_of(1);
+    d->vectors = mem_map((size_t)ROWS * STRIDE * sizeof *d->vectors);
+    for (size_t i = 0; i < (size_t)ROWS * STRIDE; i++)
+        d->vectors[i] = (float)(0.1 * (2 * rng_uniform(&rng) - 1));
+    d->slots = mem_array((size_t)BATCHES * FIELDS * BATCH, sizeof *d->slots);
+    for (size_t i = 0; i < (size_t)BATCHES * FIELDS * BATCH; i++)
+        d->slots[i] = (uint32_t)rng_below(&rng, ROWS);
+    for (uint32_t i = 0; i < BATCH; i++) {
+        d->labels[i] = rng_below(&rng, 10) == 0;
+        d->seeds[i] = rng_u64(&rng);
+    }
+}
+
+static void bench_step(struct bench *b, struct bench_data *d, uint32_t way)
+{
+    const uint32_t *slots[FIELDS], *offsets[FIELDS] = {NULL};
+    for (uint32_t i = 0; i < FIELDS; i++)
+        slots[i] = d->slots + ((size_t)(d->step % BATCHES) * FIELDS + i) * BATCH;
+    const float *labels[] = {d->labels};
+    float *p[] = {d->p};
+    const struct net_rows table = {d->vectors, STRIDE};
+    const bool dense = way == 2;
+    const struct net_batch batch = {.n = BATCH,
+                                    .tables = &table,
+                                    .slots = slots,
+                                    .offsets = offsets,
+                                    .labels = labels,
+                                    .training = way > 0,
+                                    .dense = dense,
+                                    .seeds = d->seeds};
+    const size_t n = net_param_floats(b->net);
+    d->step++;
+    net_forward(b->net, b->params, &batch, p);
+    d->sum += (double)d->p[0];
+    if (dense)
+        memset(b->dparams, 0, n * sizeof *b->dparams);
+    if (way > 0)
+        net_backward(b->net, b->params, &batch, dense ? b->dparams : NULL);
+    if (dense)
+        net_step(b->net, b->params, b->accum, b->dparams, 1.0f / BATCH, 0.001f);
+}
+
+static bool chosen(int argc, char **argv, const char *name)
+{
+    bool any = argc == 1;
+    for (int i = 1; i < argc; i++)
+        any |= strncmp(name, argv[i], strlen(argv[i])) == 0;
+    return any;
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench benches[NETS];
+    static struct bench_data d;
+    gemm_setup();
+    data_init(&d);
+    for (uint32_t i = 0; i < NETS; i++)
+        if (chosen(argc, argv, nets[i].name))
+            bench_init(&benches[i], &nets[i]);
+    for (uint32_t turn = 0; turn < TURNS + 1; turn++)
+        for (uint32_t i = 0; i < NETS; i++)
+            for (uint32_t way = 0; way < WAYS && benches[i].net != NULL; way++) {
+                double t = now_s();
+                for (uint32_t s = 0; s < STEPS; s++)
+                    bench_step(&benches[i], &d, way);
+                t = (now_s() - t) / STEPS;
+                if (turn <= 1 || t < benches[i].best[way]) // the first only warms up
+                    benches[i].best[way] = t;
+            }
+    printf("%s, batch %d, %d fields x %d; samples/s of CPU time, GFLOP/s\n", gemm_kernel(), BATCH, FIELDS,
+           DIM);
+    printf("%-20s %9s %5s   %9s %5s   %9s %5s\n", "", "predict", "", "FC frozen", "", "all", "");
+    for (uint32_t i = 0; i < NETS; i++) {
+        if (benches[i].net == NULL)
+            continue;
+        printf("%-20s", nets[i].name);
+        for (uint32_t way = 0; way < WAYS; way++)
+            printf(" %9.0f %5.1f  ", BATCH / benches[i].best[way],
+                   net_flops(benches[i].net, way == 2, way > 0) * BATCH / benches[i].best[way] * 1e-9);
+        printf("\n");
+    }
+    return d.sum > 1e30;
+}

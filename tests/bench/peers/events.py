@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The events of the peers' benchmark: those of `freshet simulate`, and in the context of each who the user is, so that
+everybody can count by gender, age and geo without a table of profiles.
+
+Usage: simulate ... | events.py [--key]    JSONL to JSONL; with --key each line begins with the user id and a tab
+"""
+import sys
+import zlib
+
+BASE32 = "0123456789bcdefghjkmnpqrstuvwxyz"
+
+
+def attributes(user):
+    """Of a user, by a hash of the id: a gender, an age of 13 to 69, one of 32 geohashes."""
+    h = zlib.crc32(user)
+    text = f'"gender":"{"fm"[h & 1]}","age":{13 + (h >> 1) % 57},"geo":"wx4{BASE32[(h >> 8) % 32]}"'
+    return text.encode()
+
+
+def add_context(lines):
+    """(user id, line with the context) of each line."""
+    known = {}
+    for line in lines:
+        line = line.rstrip()
+        begin = line.index(b'"user_id":"') + 11
+        user = line[begin:line.index(b'"', begin)]
+        more = known.get(user)
+        if more is None:
+            more = known[user] = attributes(user)
+        if line.endswith(b"}}"):
+            yield user, line[:-2] + b"," + more + b"}}"
+        else:
+            yield user, line[:-1] + b',"context":{' + more + b"}}"
+
+
+def main():
+    key = "--key" in sys.argv[1:]
+    out = sys.stdout.buffer
+    for user, line in add_context(sys.stdin.buffer):
+        out.write(user + b"\t" + line + b"\n" if key else line + b"\n")
+
+
+if __name__ == "__main__":
+    main()
