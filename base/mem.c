@@ -2,11 +2,17 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-enum { HUGE_PAGE = 2 << 20 };
+enum {
+    HUGE_PAGE = 2 << 20,
+    ARENAS = 2,         // of malloc: what one thread frees another can use
+    MAPPED = 256 << 10, // from so many bytes on a block is pages of its own; a segment of bodies is
+    TRIMMED = 4 << 20,  // so much at the top of the heap is kept
+};
 
 void *mem_alloc(size_t size)
 {
@@ -60,4 +66,22 @@ void mem_unmap(void *p, size_t size)
 {
     if (p != NULL)
         munmap(p, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+}
+
+void mem_unmap_behind(void *p, size_t done, size_t *io_gone)
+{
+    size_t gone = done / HUGE_PAGE * HUGE_PAGE;
+    if (gone <= *io_gone)
+        return;
+    (void)madvise((char *)p + *io_gone, gone - *io_gone, MADV_DONTNEED);
+    *io_gone = gone;
+}
+
+// Setting a threshold also keeps glibc from raising it, up to 32 MiB, when large blocks are freed: these would
+// then lie in the heap and leave holes.
+void mem_setup(void)
+{
+    mallopt(M_ARENA_MAX, ARENAS);
+    mallopt(M_MMAP_THRESHOLD, MAPPED);
+    mallopt(M_TRIM_THRESHOLD, TRIMMED);
 }

@@ -16,5 +16,12 @@ char *mem_strndup(const char *s, size_t n);
 // `size` bytes of zeroed pages, with huge pages where the kernel gives them; free with mem_unmap.
 void *mem_map(size_t size);
 void mem_unmap(void *p, size_t size);
+// Of a mem_map that is read through in order and then unmapped: its bytes below `done` are not needed any more.
+// Whole huge pages of them go at once; *io_gone, 0 at first, is how far. So a table can move without being there
+// twice.
+void mem_unmap_behind(void *p, size_t done, size_t *io_gone);
+
+// For main, before anything else: what is freed goes back to the system, and stays in no thread's own heap.
+void mem_setup(void);
 
 #endif

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/json.h"
+#include "daemon/budget.h"
 #include "daemon/commands.h"
 #include "daemon/update.h"
 #include "models/gemm.h"
@@ -43,7 +45,7 @@ static int check_topic(const struct config *config, const char *topic, struct er
         return 0;
     if (source_kafka_partitions(config->consumer.list, topic, CHECK_TIMEOUT_MS, &partitions, err) != 0)
         return err_context(err, "topic %s", topic);
-    printf("topic %s: %d partitions\n", topic, partitions);
+    fprintf(stderr, "topic %s: %d partitions\n", topic, partitions);
     return 0;
 }
 
@@ -54,6 +56,40 @@ static int check_environment(const struct config *config, struct err *err)
         check_topic(config, config->items.topic, err) != 0)
         return -1;
     return 0;
+}
+
+static void budget_print(const struct budget *budget)
+{
+    char bytes[32];
+    for (int i = 0; i < BUDGET_FAMILIES; i++)
+        printf("memory of %-8s %10s  %s\n", budget_families[i].name,
+               budget_bytes_text(budget->most[i], bytes), budget_families[i].keys);
+    printf("memory in all    %10s", budget_bytes_text(budget->sum, bytes));
+    printf(" of %s, %s\n", budget_bytes_text(budget->limit, bytes), budget->limit_of);
+}
+
+static void budget_print_json(const struct budget *budget)
+{
+    struct buf out = {0};
+    struct json j = json_to(&out);
+    json_object(&j);
+    json_key(&j, "memory");
+    json_object(&j);
+    json_key(&j, "limit");
+    json_uint(&j, budget->limit);
+    json_key(&j, "budget");
+    json_uint(&j, budget->sum);
+    json_key(&j, "families");
+    json_object(&j);
+    for (int i = 0; i < BUDGET_FAMILIES; i++) {
+        json_key(&j, budget_families[i].name);
+        json_uint(&j, budget->most[i]);
+    }
+    json_end(&j);
+    json_end(&j);
+    json_end(&j);
+    printf("%.*s\n", (int)out.len, (const char *)out.data);
+    buf_done(&out);
 }
 
 int check_command(struct cli *cli)
@@ -74,8 +110,17 @@ int check_command(struct cli *cli)
     gemm_setup();
     if (explain_warnings(config, &err) != 0)
         return cli_fail(cli, &err);
-    if (!cli_given(cli, "no-environment") && check_environment(config, &err) != 0)
+    struct budget budget;
+    if (budget_of(config, &budget, &err) != 0)
         return cli_fail(cli, &err);
+    bool around = !cli_given(cli, "no-environment");
+    if (around && (budget_check(&budget, &err) != 0 || check_environment(config, &err) != 0))
+        return cli_fail(cli, &err);
+    if (cli->json) {
+        budget_print_json(&budget);
+        return EXIT_DONE;
+    }
+    budget_print(&budget);
     printf("%s: %u features, %u tables, model %s: fine\n",
            cli->config_file != NULL ? cli->config_file : "built-in default", config->n_features,
            config->n_tables, config->model.name);

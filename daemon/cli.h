@@ -11,7 +11,7 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CONFIG = 78 };
 
-enum { CLI_OPTIONS_MAX = 16, CLI_VALUES_MAX = 128 };
+enum { CLI_OPTIONS_MAX = 20, CLI_VALUES_MAX = 128 };
 
 struct cli_option {
     const char *name;     // "events"

@@ -167,6 +167,8 @@ static const struct cli_command command_simulate = {
                 {"delay", "S", "seconds from an impression to its click, on average (default 8)"},
                 {"slow", "X", "share of the clicks that come later than that (default 0)"},
                 {"slow-delay", "S", "theirs, on average (default 3600)"},
+                {"life", "H", "hours that an item is shown, on average (default 24)"},
+                {"fresh", "X", "share of the requests of a user who never came before (default 0)"},
                 {"truth", "FILE", "true click probability of every impression, JSONL"},
                 {"kafka", NULL, "produce to the event topic instead of stdout"}}};
 

@@ -120,6 +120,24 @@ static int check_topics(struct config_loader *l, const struct tree_node *root)
     return 0;
 }
 
+// Who vanished while a window still counts for it would be half forgotten.
+static int check_expire(struct config_loader *l, const struct tree_node *root)
+{
+    const struct config *c = l->c;
+    const struct state_window *longest = &c->windows[c->n_windows - 1];
+    const struct {
+        const char *path;
+        int64_t ms;
+    } expires[] = {{"state.expire.users", c->state.users_expire_ms},
+                   {"state.expire.items", c->state.items_expire_ms}};
+    for (int i = 0; i < 2; i++)
+        if (expires[i].ms > 0 && expires[i].ms < longest->tile_ms * longest->tiles)
+            return tree_fail(l->err, &tree_path(root, expires[i].path)->at,
+                             "%s is shorter than the longest of counters.windows, %s", expires[i].path,
+                             longest->name);
+    return 0;
+}
+
 static int check_rest(struct config_loader *l, const struct tree_node *root)
 {
     const struct config *c = l->c;
@@ -127,7 +145,7 @@ static int check_rest(struct config_loader *l, const struct tree_node *root)
     if (max > 0 && min > max)
         return tree_fail(l->err, &tree_path(root, "update.brakes.calibration_min")->at,
                          "update.brakes.calibration_min is %g, above calibration_max %g", min, max);
-    return config_join_check(l, root);
+    return check_expire(l, root) < 0 ? -1 : config_join_check(l, root);
 }
 
 // ---- the whole ---------------------------------------------------------------------------------------

@@ -188,6 +188,12 @@ struct config_head {
     uint8_t label; // action
     enum config_corrected corrected;
     double weight;
+    // What it is trained on (targets.c).
+    bool valued;      // of watch_ms, not of the bit alone
+    int given;        // the action whose label must be there; -1: none
+    int through;      // the earlier head whose probability is a factor; -1: none
+    int length;       // index into features: the length in ms, of which the value is a share; -1: none
+    double threshold; // from which on the value is a positive; 0: none
     struct config_at at;
 };
 
@@ -196,6 +202,7 @@ struct config_model { // one in this release
     uint32_t n_blocks, n_heads;
     struct config_block blocks[CONFIG_BLOCKS_MAX];
     struct config_head heads[CONFIG_HEADS_MAX];
+    const struct fusion *score; // NULL: none
     struct config_at at;
 };
 
@@ -218,7 +225,8 @@ struct config {
     struct {
         int64_t out_of_order_ms, max_future_ms, idle_after_ms;
     } time;
-    char dlq_suffix[32]; // ".dlq"
+    uint64_t queue_bytes; // of messages that wait in librdkafka
+    char dlq_suffix[32];  // ".dlq"
     struct {
         int64_t window_ms;
         uint64_t max;
@@ -273,9 +281,11 @@ struct config {
         char dir[4096];          // "freshet-state"; under systemd $STATE_DIRECTORY
         int64_t commit_every_ms; // 1s live
         uint64_t commit_events;  // and after so many events at most (catching up): 200k
+        uint64_t commit_bytes;   // or when about so much memory waits for a commit
         uint64_t cache_bytes, body_cache_bytes, block_cache_bytes;
-        int64_t samples_keep_ms; // 7d
-        uint64_t samples_bytes;  // 0: no bound
+        int64_t samples_keep_ms;                  // 7d
+        uint64_t samples_bytes;                   // 0: no bound
+        int64_t users_expire_ms, items_expire_ms; // 0: never
     } state;
     struct {
         char host[256];       // "127.0.0.1"
@@ -284,6 +294,7 @@ struct config {
         uint64_t body_bytes;  // largest request body: 1 MiB
         char token[256];      // "" : loopback only
     } http;
+    uint64_t memory_limit; // 0: the machine's
     struct {
         char level[8]; // info
         bool json;

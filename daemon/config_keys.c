@@ -88,9 +88,12 @@ const struct config_key config_keys[] = {
     {"stream.time.out_of_order", CONFIG_DURATION, AT(time.out_of_order_ms), 0, 7 * DAY, "5s",
      .text = "How far events of a partition may come out of order; the watermark stays so far behind."},
     {"stream.time.max_future", CONFIG_DURATION, AT(time.max_future_ms), 0, 365 * DAY, "1h",
-     .text = "An event further ahead of the broker's time goes to the DLQ."},
+     .text = "An event further ahead of the broker's time goes to the DLQ. One that is not moves the watermark, and "
+             "makes late what follows: as small as the producers' clocks allow."},
     {"stream.time.idle_after", CONFIG_DURATION, AT(time.idle_after_ms), 0, DAY, "10s",
      .text = "A partition at its end for so long no longer holds back the watermark."},
+    {"stream.queue", CONFIG_SIZE, AT(queue_bytes), MIB, 2048 * MIB, "256MiB",
+     .text = "Memory of messages that were fetched and wait, over all partitions; one has 1 MiB at least."},
     SECTION("stream.dlq", "Messages that cannot be used go to a topic of their own, with the reason."),
     {"stream.dlq.suffix", CONFIG_TOPIC, AT(dlq_suffix), .min = 1, .fallback = ".dlq",
      .text = "What is put after the topic's name."},
@@ -98,7 +101,7 @@ const struct config_key config_keys[] = {
     SECTION("dedupe", "Events whose event_id was seen are dropped."),
     {"dedupe.window", CONFIG_DURATION, AT(dedupe.window_ms), 0, 30 * DAY, "10m",
      .text = "For how long ids are remembered; 0s: no dedupe."},
-    {"dedupe.max", CONFIG_COUNT, AT(dedupe.max), 1000, 4e9, "20M",
+    {"dedupe.max", CONFIG_COUNT, AT(dedupe.max), 1000, 4e9, "10M",
      .text = "Ids remembered at most; beyond it the oldest minute goes."},
 
     MAP("buckets", config_buckets_read, config_bucket_keys, "{}",
@@ -151,7 +154,7 @@ const struct config_key config_keys[] = {
     MAP("join.thin_positives", config_thin_read, config_thin_keys, "{}",
         "Of the labelled samples of popular items only some are kept: (above / count)^power of them. For training "
         "retrieval; empty: all are kept."),
-    {"join.max_pending", CONFIG_COUNT, AT(join.max_pending), 1, 1e9, "5M",
+    {"join.max_pending", CONFIG_COUNT, AT(join.max_pending), 1, 1e9, "2M",
      .text = "Impressions that are known at most; beyond it the oldest is forgotten, and leaves early if it waits."},
 
     MAP("tables", config_tables_read, config_table_keys, default_tables,
@@ -212,9 +215,12 @@ const struct config_key config_keys[] = {
      .text = "Where it lies; systemd gives $STATE_DIRECTORY."},
     {"state.commit_every", CONFIG_DURATION, AT(state.commit_every_ms), 1, HOUR, "1s",
      .text = "Time between commits, live."},
-    {"state.commit_events", CONFIG_COUNT, AT(state.commit_events), 1, 1e9, "500k",
+    {"state.commit_events", CONFIG_COUNT, AT(state.commit_events), 1, 1e9, "1M",
      .text = "Events between commits at most, while catching up."},
-    {"state.cache", CONFIG_SIZE, AT(state.cache_bytes), MIB, TIB, "1GiB",
+    {"state.commit_bytes", CONFIG_SIZE, AT(state.commit_bytes), 0, TIB, "0B",
+     .text = "Memory that waits for a commit at most: when about so much has changed or is new, it is time for one. "
+             "As much again may be under way. 0B: a sixteenth of memory.limit, 128MiB to 1GiB."},
+    {"state.cache", CONFIG_SIZE, AT(state.cache_bytes), MIB, TIB, "768MiB",
      .text = "Memory of users and items."},
     {"state.body_cache", CONFIG_SIZE, AT(state.body_cache_bytes), MIB, TIB, "128MiB",
      .text = "Memory of encoded impressions."},
@@ -226,6 +232,11 @@ const struct config_key config_keys[] = {
     {"state.samples_bytes", CONFIG_SIZE, AT(state.samples_bytes), 0, TIB * KIB, "0B",
      .text = "Bytes of the log before compression, at most; the oldest samples go once they are trained on, "
              "published or not. 0B: no bound."},
+    SECTION("state.expire", "Who is not seen for so long, in event time, vanishes everywhere; 0s: never."),
+    {"state.expire.users", CONFIG_DURATION, AT(state.users_expire_ms), 0, 3650 * DAY, "0s",
+     .text = "Counters, sequences and profiles of users; at least the longest window."},
+    {"state.expire.items", CONFIG_DURATION, AT(state.items_expire_ms), 0, 3650 * DAY, "0s",
+     .text = "Counters and profiles of items; at least the longest window."},
 
     SECTION("http", "Features, scores, metrics and the status page."),
     {"http.listen", CONFIG_OWN, .fallback = "\"127.0.0.1:7878\"", .read = config_listen_read,
@@ -236,6 +247,10 @@ const struct config_key config_keys[] = {
     {"http.token", CONFIG_TEXT, AT(http.token), .fallback = "\"\"",
      .text = "Asked of every request as `Authorization: Bearer`; file:PATH keeps it out of this file. "
              "Empty: none."},
+
+    SECTION("memory", "What all budgets of this file are checked against before anything starts."),
+    {"memory.limit", CONFIG_SIZE, AT(memory_limit), 0, TIB, "0B",
+     .text = "Their sum at most; 0B: what the machine has, or the control group allows."},
 
     SECTION("log", "On stderr."),
     {"log.level", CONFIG_TEXT, AT(log.level), .fallback = "info", .choices = "error|warn|info|debug",
@@ -383,6 +398,9 @@ const struct config_key config_model_keys[] = {
     {"net", CONFIG_OWN, .entry = config_block_keys,
      .text = "A list of blocks; each uses features and earlier blocks."},
     {"heads", CONFIG_OWN, .entry = config_head_keys, .text = "A map of heads, each predicts a label."},
+    {"score", CONFIG_OWN,
+     .text = "An expression of the heads, by which candidates are ordered: \"click * (1 + watch)^0.5\"; + - * / ^ ( ), "
+             "numbers, log, exp, min, max."},
     {0},
 };
 
@@ -408,6 +426,14 @@ const struct config_key config_head_keys[] = {
     {"weight", CONFIG_NUMBER, IN(struct config_head, weight), 1e-6, 1e6, "1",
      .text = "In the sum of losses."},
     {"label", CONFIG_OWN, .text = "One of join.labels; default: the head's own name."},
+    {"given", CONFIG_OWN,
+     .text = "A label without which a sample takes no part: a like among clicks."},
+    {"through", CONFIG_OWN,
+     .text = "An earlier head: what is predicted is the product of both, over all impressions (ESMM)."},
+    {"length", CONFIG_OWN,
+     .text = "A plain number feature, ms: of label watch the share of it that was watched."},
+    {"threshold", CONFIG_NUMBER, IN(struct config_head, threshold), 1e-6, 1e6,
+     .text = "Of label watch: positive from so many seconds on, or from this share of `length`."},
     {0},
 };
 // clang-format on

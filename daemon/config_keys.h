@@ -88,6 +88,10 @@ struct config_label {
     int64_t window_ms; // 0: join.window
 };
 int config_keep_read(struct config_loader *l, const struct tree_node *n);
+// config_heads.c: what a head is trained on, once its label and loss are read; and models.NAME.score.
+int config_head_targets_read(struct config_loader *l, const struct config_model *m, const char *name,
+                             const struct tree_node *n, struct config_head *h);
+int config_score_read(struct config_loader *l, struct config_model *m, const struct tree_node *n);
 int config_thin_read(struct config_loader *l, const struct tree_node *n);
 int config_join_check(struct config_loader *l, const struct tree_node *root);
 // Puts a property, or another value where the name is there. -1: no room.

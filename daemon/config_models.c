@@ -471,7 +471,8 @@ static int head_read(struct config_loader *l, struct config_model *m, const stru
     config_entry_init(l, config_head_keys, h);
     if (config_name_take(l, "a head", n->key, &n->key_at, h->name) < 0 ||
         config_entry_read(l, config_head_keys, r.name, n, h) < 0 || head_of_read(&r, h) < 0 ||
-        head_loss_read(&r, h) < 0 || label_read(&r, h) < 0)
+        head_loss_read(&r, h) < 0 || label_read(&r, h) < 0 ||
+        config_head_targets_read(l, m, r.name, n, h) < 0)
         return -1;
     if (block_find(m, h->name) >= 0)
         return tree_fail(l->err, &n->key_at, "%s: a block has this name", r.name);
@@ -517,7 +518,7 @@ static int model_read(struct config_loader *l, const struct tree_node *n)
     for (const struct tree_node *c = heads->first; c != NULL; c = c->next)
         if (head_read(l, m, c) < 0)
             return -1;
-    return 0;
+    return config_score_read(l, m, tree_get(n, "score"));
 }
 
 int config_models_read(struct config_loader *l, const struct tree_node *n)

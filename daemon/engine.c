@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/step.h"
+#include "daemon/budget.h"
 
 enum {
     OUTBOX_HEADERS_MAX = 16,
@@ -28,7 +29,8 @@ void engine_state_options(const struct config *config, struct state_options *ret
     memcpy(ret_options->windows, config->windows, sizeof ret_options->windows);
     ret_options->totals = config->totals;
     ret_options->layout = config->layout;
-    ret_options->gone_max = GONE_MAX;
+    ret_options->user_expire_ms = config->state.users_expire_ms;
+    ret_options->item_expire_ms = config->state.items_expire_ms;
     for (uint32_t i = 0; i < config->n_sequences; i++) {
         const struct config_sequence *c = &config->sequences[i];
         if (c->name[0] != '\0')
@@ -37,6 +39,8 @@ void engine_state_options(const struct config *config, struct state_options *ret
                                                 .with = c->with,
                                                 .unique = c->unique,
                                                 .gone = c->gone && !c->keeps_attribute};
+        if (ret_options->sequences[i].gone)
+            ret_options->gone_max = GONE_MAX;
     }
 }
 
@@ -67,6 +71,7 @@ int engine_open(const struct config *config, const struct engine_options *option
 {
     struct engine *e = mem_zalloc(sizeof *e);
     e->config = config;
+    e->commit_bytes = budget_commit_bytes(config);
     if (engine_build(e, options, err) != 0) {
         engine_close(e);
         return -1;
@@ -87,6 +92,12 @@ void engine_close(struct engine *e)
     features_free(e->features);
     buf_done(&e->progress);
     free(e);
+}
+
+bool engine_commit_due(const struct engine *e)
+{
+    return e->dirty_events >= e->config->state.commit_events ||
+           (e->dirty_events > 0 && state_dirty_bytes(e->state) >= e->commit_bytes);
 }
 
 int engine_commit(struct engine *e, uint64_t *ret_ticket, struct err *err)
@@ -353,6 +364,7 @@ void engine_counts_json(const struct engine *e, struct json *j)
     member_uint(j, "corrected", join.corrected);
     member_uint(j, "left_early", join.left_early);
     member_uint(j, "forgotten_early", join.forgotten_early);
+    member_uint(j, "settled_early", join.settled_early);
     member_uint(j, "late_labels", join.late_labels);
     member_uint(j, "negatives_dropped", join.negatives_dropped);
     member_uint(j, "positives_thinned", join.positives_thinned);

@@ -23,6 +23,7 @@ struct engine {
     struct columns *columns;              // of the requests that are scored; made by the first
     uint64_t outbox_sent;                 // entries up to it were given to the sink
     uint64_t dirty_events;                // messages since the last commit
+    uint64_t commit_bytes;                // when so much waits it is time for one
     struct sample_columns sample_columns; // what a sample shows
     struct samples_mark samples_mark;
     struct buf progress;
@@ -43,6 +44,8 @@ void engine_close(struct engine *e);
 // The options of the state that follow from the config.
 void engine_state_options(const struct config *config, struct state_options *ret_options);
 
+// So many events, or so much memory, wait for a commit that it is time for one.
+bool engine_commit_due(const struct engine *e);
 // Hands everything to the commit thread (waits for the commit before it).
 int engine_commit(struct engine *e, uint64_t *ret_ticket, struct err *err);
 // Commits and waits until it is durable.

@@ -202,6 +202,14 @@ static bool node_used(const struct net *net, const char *name)
     return false;
 }
 
+static bool feature_is_length(const struct config *config, uint32_t feature)
+{
+    for (uint32_t h = 0; h < config->model.n_heads; h++)
+        if (config->model.heads[h].length == (int)feature)
+            return true;
+    return false;
+}
+
 int explain_warnings(const struct config *config, struct err *err)
 {
     struct features_net features;
@@ -209,7 +217,7 @@ int explain_warnings(const struct config *config, struct err *err)
     if (updater_net_new(config, &features, &net, err) != 0)
         return -1;
     for (uint32_t i = 0; i < config->n_features; i++)
-        if (!node_used(net, config->features[i].name))
+        if (!node_used(net, config->features[i].name) && !feature_is_length(config, i))
             warn(&config->features[i].at, "feature", config->features[i].name);
     for (uint32_t i = 0; i < config->model.n_blocks; i++)
         if (!node_used(net, config->model.blocks[i].name))

@@ -144,6 +144,8 @@ static void head_add(const struct net_reading *r, uint32_t i)
     snprintf(h->name, sizeof h->name, "%s", c->name);
     snprintf(h->loss, sizeof h->loss, "%s", c->loss);
     h->weight = (float)c->weight;
+    if (c->through >= 0)
+        snprintf(h->through, sizeof h->through, "%s", r->config->model.heads[c->through].name);
 }
 
 void features_net_new(const struct config *config, struct features_net *ret_net)

@@ -46,6 +46,7 @@ struct feature_entities {
     struct entity *user;
     struct entity *profile;
     struct entity *const *items; // by item of the event
+    bool begun;                  // groups_begin has been called for the message
 };
 // True if some feature or bucket reads the user's profile.
 bool features_use_profile(const struct features *f);

@@ -250,7 +250,8 @@ int features_read(struct features *f, struct state *s, const struct event *e,
 {
     struct source x = {.f = f, .s = s, .e = e, .of = of, .at = at, .to = to};
     uint16_t partition = of->user != NULL ? entity_partition(of->user) : 0;
-    groups_begin(f->groups, &(struct groups_of){e, of->user, of->profile, of->items, partition});
+    if (!of->begun)
+        groups_begin(f->groups, &(struct groups_of){e, of->user, of->profile, of->items, partition});
     buf_put_u64(to, e->user);
     buf_put_str(to, e->user_text);
     buf_put_str(to, e->request_text);

@@ -278,3 +278,11 @@ int groups_find(struct groups *g, struct state *s, uint32_t grouping, uint32_t i
     *ret_group = *cell;
     return 0;
 }
+
+void groups_fetch(struct groups *g, const struct state *s, uint32_t grouping, uint32_t item, uint32_t stage)
+{
+    struct group_key key;
+    struct str text;
+    if (group_key_of(g, grouping, item, &key, &text))
+        state_group_fetch(s, &key, stage);
+}

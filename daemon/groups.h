@@ -34,6 +34,9 @@ struct str groups_bucket(struct groups *g, uint32_t grouping, uint32_t item);
 // Its group. *ret_group NULL: it is in no bucket, or, without `create`, nothing has been counted there.
 int groups_find(struct groups *g, struct state *s, uint32_t grouping, uint32_t item, bool create,
                 struct entity **ret_group, struct err *err);
+// Starts fetching what groups_find and counting will touch, in three stages some work apart, each after the one
+// before: 0 where the group is looked for, 1 the group, 2 its counters.
+void groups_fetch(struct groups *g, const struct state *s, uint32_t grouping, uint32_t item, uint32_t stage);
 
 // The text of a place: `precision` characters of base 32 (Niemeyer's geohash). False: out of range.
 bool groups_geohash(double lat, double lon, uint32_t precision, char *ret_text);

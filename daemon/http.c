@@ -40,6 +40,7 @@ static void request_free(struct http_request *r)
         buf_done(&r->ids[i]);
     buf_done(&r->body);
     buf_done(&r->reply);
+    r->http->held -= r->held;
     if (r->response != NULL)
         MHD_destroy_response(r->response);
     free(r->method);
@@ -47,8 +48,15 @@ static void request_free(struct http_request *r)
     free(r);
 }
 
+static void request_hold(struct http_request *r, size_t n)
+{
+    r->held += n;
+    r->http->held += n;
+}
+
 static enum MHD_Result request_send(struct http_request *r)
 {
+    request_hold(r, r->reply.cap);
     struct MHD_Response *response = r->response;
     if (response == NULL)
         response = MHD_create_response_from_buffer(r->reply.len, r->reply.data, MHD_RESPMEM_MUST_FREE);
@@ -72,6 +80,29 @@ static void request_too_large(struct http_request *r)
 {
     http_problem(r, MHD_HTTP_CONTENT_TOO_LARGE, "the body is larger than http.body, %llu bytes",
                  (unsigned long long)r->http->d->config->http.body_bytes);
+}
+
+static void request_too_many(struct http_request *r)
+{
+    http_problem(
+        r, MHD_HTTP_SERVICE_UNAVAILABLE,
+        "bodies and answers of other requests fill the memory of HTTP: try again, or with less at a time");
+}
+
+uint64_t http_held_most(const struct config *config)
+{
+    return config->http.body_bytes > HTTP_HELD_BYTES ? config->http.body_bytes : HTTP_HELD_BYTES;
+}
+
+uint64_t http_bytes_most(const struct config *config)
+{
+    return http_held_most(config) +
+           config->http.connections * (uint64_t)(HTTP_CONNECTION_BYTES + sizeof(struct http_request));
+}
+
+uint64_t http_bytes(const struct http *h)
+{
+    return h->held;
 }
 
 static const char *request_header(const struct http_request *r, const char *name)
@@ -105,8 +136,12 @@ static enum MHD_Result request_body(struct http_request *r, const char *data, si
         return MHD_NO;
     if (r->status == 0 && r->body_seen > bound)
         request_too_large(r);
-    if (r->status == 0)
-        buf_put(&r->body, data, n);
+    if (r->status == 0 && r->http->held + n > http_held_most(r->http->d->config))
+        request_too_many(r);
+    if (r->status != 0)
+        return MHD_YES;
+    request_hold(r, n);
+    buf_put(&r->body, data, n);
     return MHD_YES;
 }
 
@@ -125,6 +160,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         *size = 0;
         return request_body(r, data, n);
     }
+    if (r->status == 0 && r->http->held > http_held_most(r->http->d->config))
+        request_too_many(r);
     if (r->status == 0) {
         r->status = MHD_HTTP_OK;
         r->type = "application/json";

@@ -21,4 +21,8 @@ void http_turn(struct http *h);
 void http_tap_event(struct http *h, const struct ingest_part *part, const struct event *event);
 bool http_tap_turn(struct http *h);
 
+// What it takes now, and at most.
+uint64_t http_bytes(const struct http *h);
+uint64_t http_bytes_most(const struct config *config);
+
 #endif

@@ -22,6 +22,8 @@ enum {
     HTTP_SEGMENTS_MAX = 2,         // ids in a path
     HTTP_CONNECTION_BYTES = 32768, // for request line and headers, a connection
     HTTP_TIMEOUT_S = 30,           // an idle connection is closed
+    HTTP_HELD_BYTES =
+        32 << 20,   // bodies and answers of all connections; a request beyond it is told to come again
     HTTP_DRAIN = 8, // a body of up to so many times the bound is read to its end, so that its sender sees why
 };
 
@@ -35,6 +37,7 @@ struct http {
     int epoll;       // libmicrohttpd's
     int64_t turn_us; // when http_turn looks next
     bool turning;    // an answer is being made
+    uint64_t held;   // bytes of bodies and answers
     struct prometheus_cache cache;
     struct http_tap *taps[TAPS_MAX];
 };
@@ -50,6 +53,7 @@ struct http_request {
     int64_t began_us;
     struct buf body;
     uint64_t body_seen;
+    uint64_t held;   // its part of http.held
     unsigned status; // 0: not answered yet
     const char *type;
     const char *allow;
@@ -86,6 +90,7 @@ void http_answer_err(struct http_request *r, const struct err *err);
 void http_answer_features(struct http_request *r);
 void http_answer_feast(struct http_request *r);
 void http_answer_tap(struct http_request *r);
+uint64_t http_held_most(const struct config *config);
 void http_run(struct http *h);     // lets libmicrohttpd work; nothing inside itself
 void http_tap_end(struct http *h); // before the end: no tap stays suspended
 

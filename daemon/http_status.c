@@ -156,6 +156,29 @@ static void status_state(const struct daemon *d, struct json *j)
     json_end(j);
 }
 
+static void status_memory(const struct daemon *d, struct json *j)
+{
+    uint64_t used[BUDGET_FAMILIES];
+    budget_used(d, used);
+    json_key(j, "memory");
+    json_object(j);
+    member_uint(j, "limit", d->budget.limit);
+    member_uint(j, "budget", d->budget.sum);
+    member_uint(j, "resident", prometheus_resident_bytes());
+    json_key(j, "families");
+    json_object(j);
+    for (int i = 0; i < BUDGET_FAMILIES; i++) {
+        json_key(j, budget_families[i].name);
+        json_object(j);
+        member_uint(j, "budget", d->budget.most[i]);
+        if (!budget_families[i].fixed)
+            member_uint(j, "used", used[i]);
+        json_end(j);
+    }
+    json_end(j);
+    json_end(j);
+}
+
 static void status_publish(const struct daemon *d, struct json *j)
 {
     const struct state *s = d->engine->state;
@@ -233,6 +256,7 @@ void http_status_json(struct http *h, struct json *j)
     status_updates(d, j);
     status_tables(d, j);
     status_state(d, j);
+    status_memory(d, j);
     status_publish(d, j);
     status_samples(d, j);
     status_times(d, j);

@@ -162,7 +162,8 @@ static int ingest_items(struct ingest *in, const struct event *e, struct err *er
 static int ingest_impression(struct ingest *in, const struct groups_of *of, struct err *err)
 {
     const struct event *e = of->event;
-    const struct feature_entities entities = {.user = of->user, .profile = of->profile, .items = of->items};
+    const struct feature_entities entities = {
+        .user = of->user, .profile = of->profile, .items = of->items, .begun = true};
     uint32_t at;
     struct body_ref body;
     buf_clear(&in->scratch);
@@ -171,6 +172,7 @@ static int ingest_impression(struct ingest *in, const struct groups_of *of, stru
         features_error(in->features, err);
         return -1;
     }
+    remember_fetch(in->remember, of, 1);
     state_body_append(in->state, in->scratch.data, (uint32_t)in->scratch.len, &body);
     for (uint32_t i = 0; i < e->n_items; i++) {
         struct state_impression impression = {.user = e->user,
@@ -182,6 +184,7 @@ static int ingest_impression(struct ingest *in, const struct groups_of *of, stru
         impression.body.item_at += in->item_at[i];
         state_impression(in->state, &impression);
     }
+    remember_fetch(in->remember, of, 2);
     return remember_impression(in->remember, of, err);
 }
 
@@ -189,6 +192,7 @@ static int ingest_feedback(struct ingest *in, const struct groups_of *of, struct
 {
     const struct event *e = of->event;
     uint32_t skipped;
+    remember_fetch(in->remember, of, 1);
     state_feedback(in->state, &(struct state_feedback){.user = e->user,
                                                        .item = e->items[0].id,
                                                        .request = e->request,
@@ -217,6 +221,9 @@ static int ingest_action(struct ingest *in, uint32_t part, const struct event *e
     if (in->use_profile && state_entity(in->state, ENTITY_USER, PROFILE_PARTITION, e->user, (struct str){0},
                                         &of.profile, err) != 0)
         return -1;
+    if (of.profile != NULL && in->config->state.users_expire_ms > 0)
+        state_touch(in->state, of.profile, PROFILE_PARTITION, e->ts); // it lives as long as its user
+    remember_begin(in->remember, &of);
     if (e->action == ACTION_IMPRESSION) {
         if (ingest_impression(in, &of, err) != 0)
             return -1;
@@ -361,7 +368,7 @@ int ingest_new(const struct config *config, struct features *features, struct st
     in->features = features;
     in->state = state;
     in->window = -1;
-    in->use_profile = features_use_profile(features);
+    in->use_profile = features_use_profile(features) || config->state.users_expire_ms > 0;
     in->remember = remember_new(config, features_groups(features), state);
     in->parts = mem_array(INGEST_PARTS_MAX, sizeof *in->parts);
     watermark_init(&in->watermark, INGEST_PARTS_MAX, config->time.out_of_order_ms);

@@ -18,7 +18,8 @@ void source_options_of(const struct config *config, struct clock_source clock, c
                                                       .n_actions = config->n_actions,
                                                       .max_future_ms = config->time.max_future_ms},
                                            .clock = clock,
-                                           .idle_after_ms = config->time.idle_after_ms};
+                                           .idle_after_ms = config->time.idle_after_ms,
+                                           .queue_bytes = config->queue_bytes};
 }
 
 struct kafka_topic {

@@ -72,6 +72,72 @@ const struct preset presets[] = {
      "  - {name: top, concat: {}, of: [pairs, linear]}\n"
      "heads:\n"
      "  <head>: {of: top}\n"},
+    {"mmoe",
+     "Experts without sharing, and for each head a softmax gate that mixes them.",
+     {{"experts", "4", "How many."},
+      {"widths", "[256, 128]", "Of the layers of each expert."},
+      {"gate", "[64]", "Of the fully connected layers of each gate."},
+      {"gate_dropout", "0.1", "The probability that a gate leaves out an expert, in training."},
+      {"of", "all", "What is read."},
+      {"activation", "relu", "Between and after the layers of the experts."}},
+     "net:\n"
+     "  - {name: read, concat: {}, of: <of>}\n"
+     "  - {name: experts, experts: <widths>, count: <experts>, of: read, activation: <activation>}\n"
+     "  - {name: for_<head>, mmoe: {}, of: experts, by: read, gate: <gate>, dropout: <gate_dropout>}\n"
+     "heads:\n"
+     "  <head>: {of: for_<head>}\n"},
+    {"ppnet",
+     "Fully connected layers with gates by the user before each (PPNet).",
+     {{"widths", "[256, 128]", "Of the layers."},
+      {"gate", "64", "Width of the hidden layer of a gate."},
+      {"user", "all.user", "What the gates read, beside what is read, which has no gradient from them."},
+      {"of", "all", "What is read."},
+      {"activation", "relu", "Between and after the layers."}},
+     "net:\n"
+     "  - {name: prior, concat: {}, of: <user>}\n"
+     "  - {name: top, lhuc: <widths>, by: prior, hidden: <gate>, detached: true, gate_input: true, of: <of>, "
+     "activation: <activation>}\n"
+     "heads:\n"
+     "  <head>: {of: top}\n"},
+    {"din",
+     "DIN: a sequence by its entries' weights beside the candidate, and all features below fully connected "
+     "layers.",
+     {{"history", "clicks", "The sequence; several of the same entries are put side by side."},
+      {"candidate", "item_id", "What the entries are weighed by."},
+      {"attention", "[64, 16]", "Hidden widths of the unit that weighs."},
+      {"attention_activation", "dice", "Of these."},
+      {"widths", "[256, 128]", "Of the fully connected layers."},
+      {"of", "all", "What else is read."},
+      {"activation", "relu", "Of the fully connected layers."}},
+     "net:\n"
+     "  - {name: interest, din: <attention>, of: <history>, candidate: <candidate>, activation: "
+     "<attention_activation>}\n"
+     "  - {name: plain, concat: {}, of: <of>}\n"
+     "  - {name: top, mlp: <widths>, of: [plain, interest], activation: <activation>}\n"
+     "heads:\n"
+     "  <head>: {of: top}\n"},
+    {"sim",
+     "SIM: attention over what a long sequence holds of the candidate, DIN over the last entries, and all "
+     "features, below fully connected layers.",
+     {{"long", "clicks",
+       "A long sequence, or one kept by item.category; beside it may stand that of its ages."},
+      {"search", "soft", "soft: the 50 nearest of it; none: all, as of the candidate's bucket."},
+      {"heads", "4", "Of the attention over what is found."},
+      {"history", "clicks", "The sequence of the last entries."},
+      {"candidate", "item_id", "What is searched for and weighed by."},
+      {"attention", "[64, 16]", "Hidden widths of the unit that weighs the last entries."},
+      {"attention_activation", "dice", "Of these."},
+      {"widths", "[256, 128]", "Of the fully connected layers."},
+      {"of", "all", "What else is read."},
+      {"activation", "relu", "Of the fully connected layers."}},
+     "net:\n"
+     "  - {name: found, sim: {}, of: <long>, candidate: <candidate>, search: <search>, heads: <heads>}\n"
+     "  - {name: interest, din: <attention>, of: <history>, candidate: <candidate>, activation: "
+     "<attention_activation>}\n"
+     "  - {name: plain, concat: {}, of: <of>}\n"
+     "  - {name: top, mlp: <widths>, of: [plain, found, interest], activation: <activation>}\n"
+     "heads:\n"
+     "  <head>: {of: top}\n"},
     {0},
 };
 

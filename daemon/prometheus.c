@@ -28,7 +28,7 @@ struct exposition {
     struct daemon_figures *figures;
     uint64_t samples_kept, samples_published, samples_unpublished;
     uint64_t outbox_waiting, commits, commit_failures, published, problem, ready, caught_up, frozen,
-        resident_bytes;
+        resident_bytes, memory_limit;
     double began_s, publish_age_s, servable_s, watermark_s;
 };
 
@@ -295,6 +295,21 @@ static void put_families(struct exposition *x)
         put_labelled(x, "family", state_family_names[i], (double)x->state.family_bytes[i]);
 }
 
+static void put_memory_budget(struct exposition *x)
+{
+    for (int i = 0; i < BUDGET_FAMILIES; i++)
+        put_labelled(x, "family", budget_families[i].name, (double)x->d->budget.most[i]);
+}
+
+static void put_memory_used(struct exposition *x)
+{
+    uint64_t used[BUDGET_FAMILIES];
+    budget_used(x->d, used);
+    for (int i = 0; i < BUDGET_FAMILIES; i++)
+        if (!budget_families[i].fixed)
+            put_labelled(x, "family", budget_families[i].name, (double)used[i]);
+}
+
 static void put_requests(struct exposition *x)
 {
     char code[8];
@@ -344,6 +359,15 @@ static const struct metric metrics[] = {
     {"freshet_build_info", GAUGE, "Always 1; what runs here.", BY("version, kernel", put_build)},
     {"process_start_time_seconds", GAUGE, "When the daemon started, since the epoch.", AT_REAL(began_s)},
     {"process_resident_memory_bytes", GAUGE, "Resident memory.", AT_WHOLE(resident_bytes)},
+    {"freshet_memory_limit_bytes", GAUGE,
+     "What the budgets are checked against at the start: memory.limit, or what the machine or the control "
+     "group has.",
+     AT_WHOLE(memory_limit)},
+    {"freshet_memory_budget_bytes", GAUGE,
+     "What a family of memory takes at most; `freshet check` tells its keys.",
+     BY("family", put_memory_budget)},
+    {"freshet_memory_used_bytes", GAUGE, "What it takes now, where that is counted.",
+     BY("family", put_memory_used)},
     {"freshet_ready", GAUGE, "1 when /readyz says so.", AT_WHOLE(ready)},
     {"freshet_caught_up", GAUGE, "1 once the end of every log was reached since the start.",
      AT_WHOLE(caught_up)},
@@ -374,6 +398,8 @@ static const struct metric metrics[] = {
      "Event time up to which everything has come; NaN before the first.", AT_REAL(watermark_s)},
     {"freshet_dedupe_ids", GAUGE, "Remembered event_ids.", AT_WHOLE(state.dedupe_ids)},
     {"freshet_dedupe_bytes", GAUGE, "Memory of dedupe.", AT_WHOLE(state.dedupe_bytes)},
+    {"freshet_dedupe_forgotten_total", COUNTER, "Ids forgotten before their time, at dedupe.max.",
+     AT_WHOLE(state.dedupe_forgotten)},
 
     {"freshet_impressions_total", COUNTER, "Impressions that were to be joined.", AT_WHOLE(join.impressions)},
     {"freshet_feedback_joined_total", COUNTER, "Feedback that met an impression.", AT_WHOLE(join.joined)},
@@ -392,6 +418,10 @@ static const struct metric metrics[] = {
      "Impressions that left before their window ended, at "
      "join.max_pending.",
      AT_WHOLE(join.left_early)},
+    {"freshet_feedback_settled_early_total", COUNTER,
+     "Feedback that was settled before the watermark had passed it, since more waited than an eighth of "
+     "join.max_pending (65,536 at least).",
+     AT_WHOLE(join.settled_early)},
     {"freshet_late_labels_total", COUNTER, "Feedback after its sample had left.", AT_WHOLE(join.late_labels)},
     {"freshet_label_delay_seconds", HISTOGRAM,
      "From an impression to its label, in event time, of the samples that left since the start.",
@@ -479,6 +509,16 @@ static const struct metric metrics[] = {
     {"freshet_cache_evictions_total", COUNTER, "Users, items and groups dropped from memory.",
      AT_WHOLE(state.evictions)},
     {"freshet_body_cache_bytes", GAUGE, "Memory of impressions' bodies.", AT_WHOLE(state.body_bytes)},
+    {"freshet_body_cache_hits_total", COUNTER, "Segments of bodies found in memory.",
+     AT_WHOLE(state.body_hits)},
+    {"freshet_body_cache_misses_total", COUNTER, "Segments of bodies read from the store.",
+     AT_WHOLE(state.body_misses)},
+    {"freshet_body_cache_evictions_total", COUNTER, "Segments of bodies dropped from memory.",
+     AT_WHOLE(state.body_evictions)},
+    {"freshet_block_cache_hits_total", COUNTER, "Blocks of the store found in memory.",
+     AT_WHOLE(state.block_hits)},
+    {"freshet_block_cache_misses_total", COUNTER, "Blocks of the store read from disk.",
+     AT_WHOLE(state.block_misses)},
     {"freshet_block_cache_bytes", GAUGE, "Memory of the store's block cache.",
      AT_WHOLE(state.block_cache_used)},
 
@@ -552,6 +592,7 @@ static void exposition_fill(struct exposition *x, struct daemon *d, struct buf *
     x->caught_up = d->caught_up;
     x->frozen = model_frozen(updater_model(d->engine->updater));
     x->resident_bytes = prometheus_resident_bytes();
+    x->memory_limit = d->budget.limit;
     exposition_times(x);
 }
 

@@ -98,6 +98,21 @@ static int count_groups(struct remember *r, const struct groups_of *of, const st
     return 0;
 }
 
+void remember_fetch(struct remember *r, const struct groups_of *of, uint32_t stage)
+{
+    for (uint32_t i = 0; i < r->of_event.n; i++)
+        groups_fetch(r->groups, r->state, r->of_event.at[i], 0, stage);
+    for (uint32_t k = 0; k < of->event->n_items && r->of_item.n > 0; k++)
+        for (uint32_t i = 0; i < r->of_item.n; i++)
+            groups_fetch(r->groups, r->state, r->of_item.at[i], k, stage);
+}
+
+void remember_begin(struct remember *r, const struct groups_of *of)
+{
+    groups_begin(r->groups, of);
+    remember_fetch(r, of, 0);
+}
+
 int remember_impression(struct remember *r, const struct groups_of *of, struct err *err)
 {
     const struct event *e = of->event;
@@ -187,7 +202,7 @@ int remember_feedback(struct remember *r, const struct groups_of *of, uint32_t *
     const struct amount amounts[] = {{e->action, 1}, {MEASURE_WATCH_MS, e->watch_ms}};
     uint32_t n = e->action == ACTION_WATCH && e->watch_ms > 0 ? 2 : 1;
     *ret_skipped = 0;
-    groups_begin(r->groups, of);
+    remember_fetch(r, of, 2);
     count_entity(r, of, of->user, amounts, n);
     count_entity(r, of, of->items[0], amounts, n);
     if (count_groups(r, of, &r->of_event, 0, amounts, n, err) != 0 ||

@@ -15,9 +15,13 @@ struct remember;
 struct remember *remember_new(const struct config *config, struct groups *groups, struct state *state);
 void remember_free(struct remember *r);
 
-// The impression of all items of the message; groups_begin has been called for it.
+// Called first for every message: takes its buckets (groups_begin) and starts fetching its groups.
+void remember_begin(struct remember *r, const struct groups_of *of);
+// Goes on fetching, some work later; stage 1, then 2 (groups_fetch).
+void remember_fetch(struct remember *r, const struct groups_of *of, uint32_t stage);
+// The impression of all items of the message.
 int remember_impression(struct remember *r, const struct groups_of *of, struct err *err);
-// One feedback; calls groups_begin itself. *ret_skipped: sequences that it could not enter, since the item has
+// One feedback. *ret_skipped: sequences that it could not enter, since the item has
 // no such attribute or is in no bucket.
 int remember_feedback(struct remember *r, const struct groups_of *of, uint32_t *ret_skipped, struct err *err);
 // The item's profile was deleted.

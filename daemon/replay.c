@@ -165,7 +165,7 @@ static int replay_events(struct replay *r, struct err *err)
         if (n == 0)
             replay_wait(r);
         r->engine->dirty_events += n;
-        if (r->engine->dirty_events >= r->cli->config->state.commit_events && replay_commit(r, err) != 0)
+        if (engine_commit_due(r->engine) && replay_commit(r, err) != 0)
             return -1;
         int64_t now = clock_mono_us(&r->clock);
         if (r->terminal && now - r->shown_us > PROGRESS_US) {

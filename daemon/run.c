@@ -270,7 +270,7 @@ static bool daemon_may_ingest(struct daemon *d)
         return false;
     if (d->engine->ingest->n_marks >= INGEST_MARKS_MAX)
         return false; // training lags by so many windows: it catches up first
-    if (d->engine->dirty_events < d->config->state.commit_events)
+    if (!engine_commit_due(d->engine))
         return true;
     daemon_commit(d);
     d->stalled = d->want_commit; // the commit before is still under way
@@ -540,6 +540,8 @@ int daemon_reload(struct daemon *d, struct err *err)
     d->config->publish.digest_every = fresh->publish.digest_every;
     d->config->state.commit_every_ms = fresh->state.commit_every_ms;
     d->config->state.commit_events = fresh->state.commit_events;
+    d->config->state.commit_bytes = fresh->state.commit_bytes;
+    d->engine->commit_bytes = budget_commit_bytes(d->config);
     memcpy(d->config->log.level, fresh->log.level, sizeof d->config->log.level);
     d->config->log.json = fresh->log.json;
     config_free(fresh);
@@ -696,6 +698,8 @@ int daemon_run(struct daemon *d)
     struct err err = {0};
     d->clock = clock_real();
     d->began_ms = clock_now_ms(&d->clock);
+    if (budget_of(d->config, &d->budget, &err) != 0 || budget_check(&d->budget, &err) != 0)
+        return cli_fail(d->cli, &err);
     if (daemon_open(d, &err) != 0) {
         daemon_close(d);
         return cli_fail(d->cli, &err);

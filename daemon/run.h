@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/clock.h"
+#include "daemon/budget.h"
 #include "daemon/cli.h"
 #include "daemon/engine.h"
 #include "daemon/trainer.h"
@@ -71,6 +72,7 @@ struct daemon {
     struct kafka_asker *asker; // until the broker told
     struct http *http;
     uint32_t n_taps; // of http
+    struct budget budget;
     struct ev_loop *loop;
     ev_io source_io, sink_io, samples_io, commit_io;
     ev_idle more, more_samples;

@@ -136,6 +136,8 @@ static bool simulation_options(struct simulation *s, struct simulator_options *o
         !simulation_number(s->cli, "delay", SIMULATOR_DELAY_S, 1e-3, 1e7, &o->delay_s) ||
         !simulation_number(s->cli, "slow", 0, 0, 1, &o->slow) ||
         !simulation_number(s->cli, "slow-delay", 3600, 1e-3, 1e7, &o->slow_s) ||
+        !simulation_number(s->cli, "life", SIMULATOR_LIFE_H, 1e-3, 1e7, &o->life_h) ||
+        !simulation_number(s->cli, "fresh", 0, 0, 1, &o->fresh) ||
         !simulation_number(s->cli, "speed", 0, 1e-3, 1e9, &s->speed))
         return false;
     s->wanted = (uint64_t)events;
@@ -143,7 +145,6 @@ static bool simulation_options(struct simulation *s, struct simulator_options *o
     o->users = (uint32_t)users;
     o->items = (uint32_t)items;
     o->seed = (uint64_t)seed;
-    o->life_h = SIMULATOR_LIFE_H;
     o->start_ms = INT64_C(1767225600000);
     const char *start = cli_value(s->cli, "start");
     if (cli_given(s->cli, "live")) {

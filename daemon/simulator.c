@@ -43,6 +43,7 @@ struct simulator {
     struct sim_user *users;
     struct sim_item *items;
     uint64_t n_items_born, n_requests, n_feedback;
+    uint32_t n_fresh; // users beyond options.users
     double next_request_ms;
     struct sim_feedback *heap;
     uint32_t n_heap, cap_heap;
@@ -184,12 +185,20 @@ static void sim_json_head(struct json *j, const char *event_id, const char *type
     json_int(j, ts);
 }
 
-// A request of a user who is drawn with a long tail (some come often), over distinct items.
+// Drawn with a long tail (some come often), or a new one.
+static uint32_t sim_user(struct simulator *s)
+{
+    if (s->options.fresh > 0 && rng_uniform(&s->rng) < s->options.fresh)
+        return s->options.users + s->n_fresh++;
+    double tail = rng_uniform(&s->rng);
+    return (uint32_t)(tail * tail * s->options.users);
+}
+
+// A request of a user over distinct items.
 static uint32_t sim_request(struct simulator *s, struct buf *to, char *ret_user, char *ret_request,
                             int64_t now_ms, struct simulator_truth *ret_truth)
 {
-    double tail = rng_uniform(&s->rng);
-    uint32_t user = (uint32_t)(tail * tail * s->options.users);
+    uint32_t user = sim_user(s);
     char event_id[40];
     s->n_requests++;
     snprintf(ret_user, 24, "u%u", user);
@@ -207,7 +216,7 @@ static uint32_t sim_request(struct simulator *s, struct buf *to, char *ret_user,
         if (item->dies_ms < now_ms)
             item_born(s, item, now_ms);
         struct simulator_truth *truth = &ret_truth[k];
-        truth->p = sim_probability(s, &s->users[user], item, now_ms);
+        truth->p = sim_probability(s, &s->users[user % s->options.users], item, now_ms);
         truth->click = rng_uniform(&s->rng) < truth->p;
         snprintf(truth->item, sizeof truth->item, "i%llu", (unsigned long long)item->number);
         json_object(&j);

@@ -32,6 +32,7 @@ struct simulator_options {
     double rate;    // impressions a second of event time
     double drift;   // radians an hour
     double life_h;  // mean life of an item, hours
+    double fresh;   // share of the requests whose user was never seen
     double delay_s; // mean time from an impression to its click; 0: SIMULATOR_DELAY_S
     double slow;    // share of the clicks that come much later,
     double slow_s;  // after so long on average

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/step.h"
+#include "daemon/targets.h"
 #include "daemon/update_impl.h"
 #include "models/gemm.h"
 
@@ -195,27 +196,6 @@ uint32_t update_chunk(const struct updater *u)
     return u->config->update.batch * CHUNK_BATCHES;
 }
 
-// What a sample says to each head (docs/LABELS.md). Weight 0: nothing, since its negative is not among those kept, or
-// the sample that it corrects has said it. Below 0: it takes back a negative. A thinned positive stands for those
-// that were left out.
-static void sample_targets(const struct config *config, const struct sample *s, float *ret_labels,
-                           float *ret_weights)
-{
-    const float weight = s->labels != 0 && s->keep_rate > 0 ? 1 / s->keep_rate : 1;
-    for (uint32_t h = 0; h < config->model.n_heads; h++) {
-        const struct config_head *head = &config->model.heads[h];
-        bool positive = (s->labels >> head->label) & 1;
-        bool told = (s->told >> head->label) & 1;
-        bool masked = (s->masked >> head->label) & 1;
-        ret_labels[h] = positive ? 1 : 0;
-        ret_weights[h] = weight;
-        if (s->corrected ? told || !positive : masked && !positive)
-            ret_weights[h] = 0;
-        else if (s->corrected && !masked && head->corrected == CONFIG_CORRECTED_REPLACES)
-            ret_weights[h] = -weight;
-    }
-}
-
 int update_feed(struct updater *u, const struct sample_chunk *chunk, struct err *err)
 {
     struct feature_row row;
@@ -228,7 +208,7 @@ int update_feed(struct updater *u, const struct sample_chunk *chunk, struct err 
                             s->impression_ts, &row) != 0)
             return err_set(err, ERR_CORRUPT, "sample %llu does not fit the features of the config",
                            (unsigned long long)s->seq);
-        sample_targets(u->config, s, labels, weights);
+        targets_of(u->config, s, &row, labels, weights);
         features_quantiles_put(u->quantiles, &row);
         columns_put(u->columns, &row, s->impression_ts, labels, weights);
     }

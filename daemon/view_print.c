@@ -2,6 +2,7 @@
 #include "daemon/view_print.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -167,7 +168,7 @@ struct print_score {
     size_t place;
 };
 
-// The best by the first head on top; ties stay in the order of the request.
+// The best by the first column on top, `score` if there is one; ties stay in the order of the request.
 static int score_order(const void *a, const void *b)
 {
     const struct print_score *x = a;
@@ -182,8 +183,17 @@ static uint32_t score_heads(json_t *row, const char **ret_heads)
     uint32_t n = 0;
     const char *name;
     json_t *v;
-    json_object_foreach(row, name, v) if (json_is_number(v) && n < PRINT_COLUMNS_MAX) ret_heads[n++] = name;
+    json_object_foreach(row, name, v) if ((json_is_number(v) || json_is_null(v)) && n < PRINT_COLUMNS_MAX)
+        ret_heads[n++] = name;
     return n;
+}
+
+static void print_number(const json_t *v, FILE *to)
+{
+    if (json_is_number(v))
+        fprintf(to, "  %10.6f", json_number_value(v));
+    else
+        fprintf(to, "  %10s", "-");
 }
 
 static int print_scores(json_t *root, FILE *to)
@@ -199,8 +209,8 @@ static int print_scores(json_t *root, FILE *to)
     for (size_t i = 0; i < n; i++) {
         const json_t *row = json_array_get(scores, i);
         int len = (int)json_string_length(json_object_get(row, "item_id"));
-        double first = n_heads > 0 ? json_number_value(json_object_get(row, heads[0])) : 0;
-        order[i] = (struct print_score){row, first, i};
+        const json_t *first = n_heads > 0 ? json_object_get(row, heads[0]) : NULL;
+        order[i] = (struct print_score){row, json_is_number(first) ? json_number_value(first) : -INFINITY, i};
         width = len > width ? len : width;
     }
     qsort(order, n, sizeof *order, score_order);
@@ -212,7 +222,7 @@ static int print_scores(json_t *root, FILE *to)
         const char *item = json_string_value(json_object_get(order[i].row, "item_id"));
         fprintf(to, "%-*s", width, item != NULL ? item : "-");
         for (uint32_t h = 0; h < n_heads; h++)
-            fprintf(to, "  %10.6f", json_number_value(json_object_get(order[i].row, heads[h])));
+            print_number(json_object_get(order[i].row, heads[h]), to);
         fputc('\n', to);
     }
     free(order);

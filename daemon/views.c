@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "daemon/fusion.h"
 #include "daemon/view_rows.h"
 #include "stream/timestamp.h"
 
@@ -267,18 +268,34 @@ static double scoring_calibrated(double q, double a)
     return a * q / ((1 - q) + a * q);
 }
 
-// The probabilities of item i; and where negatives are left out the predictions before their calibration.
-static void scoring_heads_json(const struct engine *e, const struct scoring *s, uint32_t i, struct json *j)
+// What the heads say of item i; whether some of them was calibrated.
+static bool scoring_heads(const struct engine *e, const struct scoring *s, uint32_t i, double *ret_p)
 {
     const struct config *c = e->config;
     bool calibrated = false;
     for (uint32_t h = 0; h < c->model.n_heads; h++) {
         assert(s->p[h] != NULL);
-        double keep = config_keep(c, c->model.heads[h].label);
-        double q = (double)s->p[h][i];
+        const double keep = config_keep(c, c->model.heads[h].label), q = (double)s->p[h][i];
+        ret_p[h] = keep < 1 ? scoring_calibrated(q, keep) : q;
         calibrated |= keep < 1;
+    }
+    return calibrated;
+}
+
+// The fused score, by which candidates are ordered; the predictions by head; and where negatives are left out those
+// before their calibration.
+static void scoring_heads_json(const struct engine *e, const struct scoring *s, uint32_t i, struct json *j)
+{
+    const struct config *c = e->config;
+    double p[CONFIG_HEADS_MAX];
+    const bool calibrated = scoring_heads(e, s, i, p);
+    if (c->model.score != NULL) {
+        json_key(j, "score");
+        json_float(j, (float)fusion_value(c->model.score, p));
+    }
+    for (uint32_t h = 0; h < c->model.n_heads; h++) {
         json_key(j, c->model.heads[h].name);
-        json_float(j, (float)(keep < 1 ? scoring_calibrated(q, keep) : q));
+        json_float(j, (float)p[h]);
     }
     if (!calibrated)
         return;

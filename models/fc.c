@@ -90,7 +90,7 @@ void fc_init(struct layer *l, uint32_t rows_max, const struct fc_options *o, str
 {
     const uint32_t places = 2u + (o->norm != FC_NORM_NONE) + (o->dropout > 0);
     uint32_t widest = 0;
-    *ret_fc = (struct fc){.n = o->n, .eps = o->eps, .momentum = o->momentum};
+    *ret_fc = (struct fc){.n = o->n, .first = o->first, .eps = o->eps, .momentum = o->momentum};
     for (uint32_t i = 0; i < o->n; i++) {
         const bool last = i + 1 == o->n, bare = last && o->bare_last;
         struct fc_layer *t = &ret_fc->layers[i];
@@ -129,10 +129,23 @@ static struct fc_pass pass_of(const struct layer *l, const struct fc *f, const s
                             .l = l,
                             .c = c,
                             .offsets = run->offsets,
-                            .at = i,
+                            .at = f->first + i,
                             .rows = run->rows,
                             .y = last ? run->y : c->scratch + t->y,
                             .ldy = last ? run->ldy : t->out};
+}
+
+float *fc_first(const struct fc *f, const struct layer_context *c, const struct fc_run *run)
+{
+    const struct fc_layer *t = &f->layers[0];
+    if (fc_pass_has_z(t))
+        return c->scratch + t->z;
+    return f->n == 1 ? run->y : c->scratch + t->y;
+}
+
+const float *fc_first_gradient(const struct fc *f, const struct layer_context *c, const struct fc_run *run)
+{
+    return f->n == 1 ? run->dy : c->scratch + f->turns[1];
 }
 
 void fc_forward(const struct layer *l, const struct fc *f, const struct layer_context *c,
@@ -144,8 +157,9 @@ void fc_forward(const struct layer *l, const struct fc *f, const struct layer_co
         const struct fc_layer *t = &f->layers[i];
         const struct fc_pass p = pass_of(l, f, c, run, i);
         const bool z = fc_pass_has_z(t);
-        gemm_nt_ld(run->rows, t->out, t->in, x, ldx, c->params + t->weight, z ? c->scratch + t->z : p.y,
-                   z ? t->out : p.ldy);
+        if (x != NULL)
+            gemm_nt_ld(run->rows, t->out, t->in, x, ldx, c->params + t->weight, z ? c->scratch + t->z : p.y,
+                       z ? t->out : p.ldy);
         fc_pass_forward(&p);
         x = p.y;
         ldx = p.ldy;
@@ -166,10 +180,14 @@ void fc_backward(const struct layer *l, const struct fc *f, const struct layer_c
         const uint32_t lddx = i == 0 ? run->lddx : t->in;
         fc_pass_backward(&p, dy, lddy, i + 1 == f->n && run->masked);
         if (c->dparams != NULL) {
-            gemm_tn_ld(run->rows, t->out, t->in, dy, lddy, x, ldx, c->dparams + t->weight);
+            if (x != NULL)
+                gemm_tn_ld(run->rows, t->out, t->in, dy, lddy, x, ldx, c->dparams + t->weight);
             kernel_column_sums(run->rows, t->out, dy, lddy, c->dparams + t->bias);
         }
-        if (dx != NULL)
+        if (dx != NULL && t->out == 1 && lddy == 1) // three times as fast as the product of one column
+            kernel_outer(run->rows, t->in, dy, c->params + t->weight, i == 0 ? run->beta : 0, false, dx, dx,
+                         lddx);
+        else if (dx != NULL)
             gemm_nn_ld(run->rows, t->out, t->in, dy, lddy, c->params + t->weight, i == 0 ? run->beta : 0, dx,
                        lddx);
         dy = dx;

@@ -31,6 +31,7 @@ struct fc_options {
     enum fc_norm norm;
     double eps, momentum; // of the normalization; momentum of the batch's alone
     double dropout;       // the share that is dropped
+    uint32_t first; // of several stacks in a layer: how many layers stand before, so that each drops its own
 };
 
 struct fc_layer {
@@ -46,7 +47,7 @@ struct fc_layer {
 };
 
 struct fc {
-    uint32_t n;
+    uint32_t n, first;
     double eps, momentum;
     size_t turns[2]; // scratch: gradients between the layers
     struct fc_layer layers[NET_DIMS_MAX];
@@ -60,7 +61,7 @@ bool fc_stochastic(const struct fc *f);
 struct fc_run {
     uint32_t rows;
     const uint32_t *offsets; // of the samples' rows; NULL: a row is a sample
-    const float *x;
+    const float *x;          // NULL: the first product is the caller's, at fc_first; see there
     float *y;
     uint32_t ldx, ldy;
     // Backward. dy is overwritten; `masked`: it is masked by the last ReLU already.
@@ -77,6 +78,10 @@ void fc_backward(const struct layer *l, const struct fc *f, const struct layer_c
                  const struct fc_run *run);
 void fc_forward_naive(const struct layer *l, const struct fc *f, const struct layer_context *c,
                       const struct fc_run *run);
+// Where x is NULL: the place of the first product (rows, out of the first layer), which the caller makes before
+// fc_forward; and after fc_backward its gradient there, from which neither dW nor dx is made.
+float *fc_first(const struct fc *f, const struct layer_context *c, const struct fc_run *run);
+const float *fc_first_gradient(const struct fc *f, const struct layer_context *c, const struct fc_run *run);
 double fc_flops(const struct fc *f, bool backward, bool dense, bool dx); // of a row
 bool fc_product(const struct fc *f, uint32_t i, uint32_t rows_max, uint32_t ret_shape[3]);
 

@@ -230,7 +230,10 @@ static void dice_backward(const struct fc_pass *p, float *dy, uint32_t lddy)
     const struct columns s = columns_of(p, p->t->dice_stats);
     const float *z = p->c->scratch + p->t->u, *gate = p->c->scratch + p->t->gate;
     const float *alpha = p->c->params + p->t->alpha;
-    dice_sums(&s, z, gate, alpha, dy, lddy, p->c->dparams != NULL ? p->c->dparams + p->t->alpha : NULL);
+    if (s.batch || p->c->dparams != NULL)
+        dice_sums(&s, z, gate, alpha, dy, lddy, p->c->dparams != NULL ? p->c->dparams + p->t->alpha : NULL);
+    else
+        memset(s.sum, 0, 2 * s.dim * sizeof *s.sum); // of both: they have no part in it
     columns_move(&s, p->c, p->t->dice_mean, p->t->dice_var, DICE_MOMENTUM);
     dice_gradient(&s, z, gate, alpha, dy, lddy);
 }

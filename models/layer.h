@@ -154,12 +154,17 @@ extern const struct layer_kind *const layer_kinds[]; // NULL-terminated
 extern const struct layer_kind layer_bilinear;
 extern const struct layer_kind layer_concat;
 extern const struct layer_kind layer_dcn_v2;
+extern const struct layer_kind layer_din;
+extern const struct layer_kind layer_experts;
 extern const struct layer_kind layer_fm;
 extern const struct layer_kind layer_hadamard;
 extern const struct layer_kind layer_l2norm;
+extern const struct layer_kind layer_lhuc;
 extern const struct layer_kind layer_mean;
 extern const struct layer_kind layer_mlp;
+extern const struct layer_kind layer_mmoe;
 extern const struct layer_kind layer_senet;
+extern const struct layer_kind layer_sim;
 extern const struct layer_kind layer_stop;
 
 #endif

@@ -9,7 +9,8 @@
 //
 //     dh = dy o x_j (dot: dy x_j);  dx_j += dy o h;  dx_i += dh W;  dW += dh^T x_i
 //
-// Pairs are all, (0, 1), (0, 2), ..., (1, 2), ..., or those of `pairs`, in their order; `b*a` is a matrix to b's side.
+// Pairs are all, (0, 1), (0, 2), ..., (1, 2), ..., or those of `pairs`, in their order. W is of the first of a pair: what
+// is written x_i o (W x_j) elsewhere is the pair (j, i).
 // Parameters are as of nn.Linear without bias: "<block>.<p>.weight" of pair p, "<block>.<i>.weight" of field i,
 // "<block>.weight" of all; FuxiCTR's bilinear_W holds the same, transposed.
 //
@@ -18,8 +19,8 @@
 //
 //     (B, D) x_i  ->  | h of (i, i+1) | h of (i, i+2) | ...     a row of H
 //
-// With `hadamard` and `interaction` a row of y has the form of a row of H, and pairs whose right fields lie side by side,
-// as embeddings in a concat do, are one loop. Scratch: | H (B, sum of h) | dH |; then dH is dy itself.
+// With `hadamard` and `interaction` a row of y has the form of a row of H: pairs whose right fields lie side by side,
+// as embeddings in a concat do, are one loop, and dH is dy itself. Scratch: | H (B, sum of h) | dH |.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

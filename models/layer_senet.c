@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// senet: weighs m fields, (B, D_i) each, of any widths (Hu et al., Squeeze-and-Excitation Networks, CVPR 2018; on fields:
-// Huang et al., FiBiNET, RecSys 2019), as FuxiCTR's SqueezeExcitation.
+// senet: weighs m fields, (B, D_i) each, of any widths (Hu et al., Squeeze-and-Excitation Networks, CVPR 2018; on
+// fields: Huang et al., FiBiNET, RecSys 2019), as FuxiCTR's SqueezeExcitation.
 //
 //     z_i = mean of x_i                    squeeze       (B, m)
 //     h = relu(z W_1^T)                    excitation    (B, k), k = max(1, floor(m / reduction))

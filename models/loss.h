@@ -24,4 +24,8 @@ struct net_loss {
 extern const struct net_loss net_losses[];              // ends with a NULL name
 const struct net_loss *net_loss_find(const char *name); // NULL: none
 
+// A head through another: logloss of P = sigmoid(z) sigmoid(w), by the logits of both.
+double net_pair_loss(double z, double w, double y);
+void net_pair_gradient(float z, float w, float y, float *ret_dz, float *ret_dw);
+
 #endif

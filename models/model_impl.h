@@ -52,6 +52,7 @@ struct model_update {
     struct metrics *window;
     struct overlay_figures *figures;
     float **p;      // by head: predictions of a batch
+    float *odds[2]; // of a head whose label is a number x: predictions and labels as x / (1 + x)
     uint32_t *seen; // by occurrence of a sequence
     uint32_t seen_cap;
     struct arena kept_memory;

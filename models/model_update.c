@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "models/loss.h"
 #include "models/model_impl.h"
 
 enum { UPDATE_MAGIC = 0x0bda7e01 };
@@ -46,6 +47,8 @@ struct model_update *model_update_new(struct model *m)
         u->overlays[t] = model_overlay_take(m, t);
     u->window = mem_array(m->n_heads, sizeof *u->window);
     u->p = mem_array(m->n_heads, sizeof *u->p);
+    u->odds[0] = mem_array(m->batch, sizeof(float));
+    u->odds[1] = mem_array(m->batch, sizeof(float));
     for (uint32_t h = 0; h < m->n_heads; h++) {
         metrics_init(&u->window[h], m->options.auc_samples);
         u->p[h] = mem_array(m->batch, sizeof(float));
@@ -73,6 +76,8 @@ void model_update_free(struct model_update *u)
     free(u->figures);
     free(u->window);
     free(u->p);
+    free(u->odds[0]);
+    free(u->odds[1]);
     free(u->params);
     free(u->accum);
     free(u->gradient);
@@ -84,13 +89,26 @@ void model_update_free(struct model_update *u)
 
 // ---- a batch -----------------------------------------------------------------------------------------
 
+// A number is judged as it is trained: as the probability of which it is the odds.
+static const float *update_odds(const float *x, uint32_t n, float *to)
+{
+    for (uint32_t i = 0; i < n; i++)
+        to[i] = x[i] / (1 + x[i]);
+    return to;
+}
+
 static void update_predict(struct model_update *u, struct runner *r)
 {
     runner_find(u->m, r);
     net_forward(r->net, u->m->params, &r->batch, u->p);
-    for (uint32_t h = 0; h < u->m->n_heads; h++)
-        metrics_put(&u->window[h], u->p[h], r->labels[h], r->batch.weights != NULL ? r->weights[h] : NULL,
-                    r->batch.n);
+    for (uint32_t h = 0; h < u->m->n_heads; h++) {
+        const float *p = u->p[h], *labels = r->labels[h];
+        if (net_head_label(r->net, h) == NET_LABEL_NUMBER) {
+            p = update_odds(p, r->batch.n, u->odds[0]);
+            labels = update_odds(labels, r->batch.n, u->odds[1]);
+        }
+        metrics_put(&u->window[h], p, labels, r->batch.weights != NULL ? r->weights[h] : NULL, r->batch.n);
+    }
 }
 
 // The time of each id of a sequence: its sample's.

@@ -196,6 +196,29 @@ static int head_check(const struct net *n, const struct net_head *head, struct e
     return 0;
 }
 
+// The head that stands before it, and of both the logloss.
+static int head_through(struct net *n, uint32_t h, struct err *err)
+{
+    const struct net_head *head = &n->head_specs[h];
+    struct nearest near;
+    nearest_init(&near, head->through);
+    for (uint32_t i = 0; i < h; i++) {
+        nearest_put(&near, n->head_specs[i].name);
+        if (strcmp(n->head_specs[i].name, head->through) != 0)
+            continue;
+        if (n->heads[i].through >= 0)
+            return err_set(err, ERR_CONFIG, "head \"%s\": head \"%s\" goes through another itself",
+                           head->name, head->through);
+        if (strcmp(head->loss, "logloss") != 0 || strcmp(n->head_specs[i].loss, "logloss") != 0)
+            return err_set(err, ERR_CONFIG, "head \"%s\" through \"%s\": both must have the loss logloss",
+                           head->name, head->through);
+        n->heads[h].through = (int)i;
+        return 0;
+    }
+    return err_set(err, ERR_CONFIG, "head \"%s\": no earlier head \"%s\"%s", head->name, head->through,
+                   nearest_hint(&near));
+}
+
 static int head_add(struct net *n, uint32_t h, struct err *err)
 {
     const struct net_head *head = &n->head_specs[h];
@@ -207,8 +230,13 @@ static int head_add(struct net *n, uint32_t h, struct err *err)
     if (of->ragged)
         return err_set(err, ERR_CONFIG, "head \"%s\": \"%s\" is a sequence: pool it with mean first",
                        head->name, of->name);
-    n->heads[h] = (struct head){
-        .of = of, .loss = net_loss_find(head->loss), .weight = n->n_floats, .bias = n->n_floats + of->dim};
+    n->heads[h] = (struct head){.of = of,
+                                .loss = net_loss_find(head->loss),
+                                .through = -1,
+                                .weight = n->n_floats,
+                                .bias = n->n_floats + of->dim};
+    if (head->through[0] != 0 && head_through(n, h, err) < 0)
+        return -1;
     struct net_param p = {.offset = n->n_floats, .rows = 1, .cols = of->dim, .trainable = true};
     n->n_floats += net_param_add(n, head->name, "weight", &p, init_fan_in(of->dim));
     p = (struct net_param){.offset = n->n_floats, .rows = 1, .cols = 1, .vector = true, .trainable = true};

@@ -65,6 +65,9 @@ struct net_head {
     char of[NET_NAME];
     char loss[16]; // one of net_losses (loss.h): "logloss"
     float weight;  // in the sum of losses
+    // An earlier head without one, or "": what is predicted is this head's probability times that one's, of the whole
+    // space (ESMM); the loss is logloss of the product, and teaches both.
+    char through[NET_NAME];
 };
 
 struct net_spec {
@@ -149,6 +152,8 @@ struct net_batch {
     const uint64_t *seeds; // training: a seed for each sample; NULL: nothing is dropped
 };
 
+// What the labels of a head are: enum net_label of loss.h.
+int net_head_label(const struct net *n, uint32_t head);
 // Whether training and predicting differ for the same parameters (dropout, batch statistics).
 bool net_stochastic(const struct net *n);
 

@@ -20,6 +20,12 @@ bool net_stochastic(const struct net *n)
     return n->stochastic;
 }
 
+int net_head_label(const struct net *n, uint32_t head)
+{
+    assert(head < n->spec.n_heads);
+    return (int)n->heads[head].loss->label;
+}
+
 double layer_flops(const struct layer *l, bool backward, bool dense)
 {
     if (l->kind->flops == NULL || !l->out->live)

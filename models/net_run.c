@@ -74,6 +74,9 @@ void net_forward(struct net *n, const float *params, const struct net_batch *bat
         for (uint32_t i = 0; i < batch->n; i++)
             ret_p[h][i] = head->loss->predict(head->z[i]);
     }
+    for (uint32_t h = 0; h < n->spec.n_heads; h++)
+        for (uint32_t i = 0; n->heads[h].through >= 0 && i < batch->n; i++)
+            ret_p[h][i] *= ret_p[n->heads[h].through][i];
 }
 
 // ---- backward ---------------------------------------------------------------------------------------------
@@ -91,19 +94,40 @@ static float head_gradient(const struct net_loss *loss, float z, float y, float 
     return -weight * (loss->gradient(z, y) - loss->gradient(z, 0));
 }
 
+// Of a head and the one that it goes through, whose own gradient stands there already.
+static void pair_gradient(float z, float y, float weight, const struct head *through, uint32_t i,
+                          float *ret_dz)
+{
+    float dz, dw, dz0 = 0, dw0 = 0;
+    net_pair_gradient(z, through->z[i], y, &dz, &dw);
+    if (weight < 0)
+        net_pair_gradient(z, through->z[i], 0, &dz0, &dw0);
+    *ret_dz = fabsf(weight) * (dz - dz0);
+    through->dz[i] += fabsf(weight) * (dw - dw0);
+}
+
+static void head_logits_backward(const struct net *n, uint32_t h, const struct net_batch *batch)
+{
+    const struct head *head = &n->heads[h];
+    const float *weights = head_weights(batch, h), *labels = batch->labels[h];
+    const float scale = n->head_specs[h].weight;
+    for (uint32_t i = 0; i < batch->n; i++) {
+        const float weight = weights != NULL ? scale * weights[i] : scale;
+        if (head->through < 0)
+            head->dz[i] = head_gradient(head->loss, head->z[i], labels[i], weight);
+        else
+            pair_gradient(head->z[i], labels[i], weight, &n->heads[head->through], i, &head->dz[i]);
+    }
+}
+
 static void head_backward(const struct net *n, uint32_t h, const float *params, const struct net_batch *batch,
                           float *dparams)
 {
     const struct head *head = &n->heads[h];
     const struct value *of = head->of;
-    const float *weights = head_weights(batch, h);
-    const float scale = n->head_specs[h].weight;
     double sum = 0;
-    for (uint32_t i = 0; i < batch->n; i++) {
-        const float weight = weights != NULL ? scale * weights[i] : scale;
-        head->dz[i] = head_gradient(head->loss, head->z[i], batch->labels[h][i], weight);
+    for (uint32_t i = 0; i < batch->n; i++)
         sum += (double)head->dz[i];
-    }
     if (dparams != NULL) {
         kernel_weighted_sum(batch->n, of->dim, head->dz, of->x, of->stride, dparams + head->weight);
         dparams[head->bias] += (float)sum;
@@ -122,6 +146,8 @@ void net_backward(struct net *n, const float *params, const struct net_batch *ba
         if (v->zero)
             kernel_zero(v->rows, v->dim, v->dx, v->stride);
     }
+    for (uint32_t h = 0; h < n->spec.n_heads; h++)
+        head_logits_backward(n, h, batch);
     for (uint32_t h = 0; h < n->spec.n_heads; h++)
         head_backward(n, h, params, batch, dparams);
     for (uint32_t i = n->n_layers; i-- > 0;) {
@@ -152,9 +178,17 @@ const float *net_gradient(const struct net *n, uint32_t input)
     return n->packed[input];
 }
 
-static double head_loss(const struct net_loss *loss, double z, double y, double weight)
+static double sample_loss(const struct net *n, const struct head *head, uint32_t i, double y)
 {
-    return weight >= 0 ? weight * loss->loss(z, y) : -weight * (loss->loss(z, y) - loss->loss(z, 0));
+    const double z = (double)head->z[i];
+    return head->through < 0 ? head->loss->loss(z, y)
+                             : net_pair_loss(z, (double)n->heads[head->through].z[i], y);
+}
+
+static double head_loss(const struct net *n, const struct head *head, uint32_t i, double y, double weight)
+{
+    const double loss = sample_loss(n, head, i, y);
+    return weight >= 0 ? weight * loss : -weight * (loss - sample_loss(n, head, i, 0));
 }
 
 double net_loss(const struct net *n, const struct net_batch *batch)
@@ -164,8 +198,7 @@ double net_loss(const struct net *n, const struct net_batch *batch)
         const struct head *head = &n->heads[h];
         const float *weights = head_weights(batch, h);
         for (uint32_t i = 0; i < batch->n; i++)
-            sum += (double)n->head_specs[h].weight * head_loss(head->loss, (double)head->z[i],
-                                                               (double)batch->labels[h][i],
+            sum += (double)n->head_specs[h].weight * head_loss(n, head, i, (double)batch->labels[h][i],
                                                                weights != NULL ? (double)weights[i] : 1);
     }
     return sum;

@@ -85,6 +85,12 @@ static void overlay_unmap(struct overlay *o)
     mem_unmap(o->slab.slots, index_bytes(&o->slab));
 }
 
+uint64_t overlay_budget_bytes(const struct table_options *options)
+{
+    return options->rows * (slab_stride(options->dim) + sizeof(struct trace)) +
+           (sizeof(uint64_t) << slab_bits_for(options->rows));
+}
+
 struct overlay *overlay_new(const struct table *t)
 {
     struct overlay *o = mem_zalloc(sizeof *o);

@@ -16,6 +16,7 @@
 struct head {
     struct value *of;
     const struct net_loss *loss;
+    int through;         // the head whose probability is a factor of its own; -1: none
     size_t weight, bias; // offsets in the parameter array
     float beta;          // for the gradient of `of`
     bool masks;          // it is the last to write that gradient, and masks it by the ReLU before it

@@ -118,6 +118,7 @@ struct overlay_figures {
     float norm_max; // largest L2 norm of a touched vector
     double norm_mean;
 };
+uint64_t overlay_budget_bytes(const struct table_options *options); // of one that touches every row
 void overlay_figures(const struct overlay *o, struct overlay_figures *ret_figures);
 // Touched rows in order of id (tombstones: row NULL). `served` is true when consumers must hear of it: the row
 // is admitted, or was and is gone.

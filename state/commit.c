@@ -309,7 +309,9 @@ static void turn(const struct state *s)
 static void collect(struct state *s, uint64_t commit)
 {
     struct buf block = {0};
+    struct dirty_mark mark = dirty_mark(s);
     entities_batch(s->entities, commit, s->batch);
+    dirty_collected(s, &mark);
     turn(s);
     samples_batch(s->samples, s->batch);
     turn(s);
@@ -348,6 +350,7 @@ int state_commit(struct state *s, struct str progress, uint64_t *ret_ticket, str
     }
     uint64_t number = s->next_commit;
     step_reached("commit.collect");
+    s->flight_bytes = state_dirty_bytes(s);
     collect(s, number);
     names_turn(s);
     uint64_t low = log_low(s, number);

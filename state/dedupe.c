@@ -5,8 +5,9 @@
 //
 // A slot whose time is over is dead: if its id comes again it is taken over; else it goes when the table is
 // rebuilt, which happens when three quarters of the slots are taken. Since homes are top bits, a rebuild runs
-// through the old and the new table in the same direction, at the speed of memory. The living take
-// at most five eighths of the new one, so a rebuild costs an insertion some ns on average.
+// through the old and the new table in the same direction, at the speed of memory, and gives back the old one's
+// pages on the way. The living take at most five eighths of the new one, so a rebuild costs an insertion some ns
+// on average.
 //
 // How many live in each minute is kept in a short sorted list: the end of a minute, and the bound, are a
 // matter of that list. At the bound the oldest minute is forgotten: `floor` is raised to it, for good. An id
@@ -27,8 +28,9 @@
 enum {
     DEDUPE_MAGIC = 0x64647570,
     DEDUPE_VERSION = 1,
-    DEDUPE_SLOTS_LOG2 = 10, // at least
-    DEDUPE_AHEAD = 16,      // how far ahead of its use a slot is fetched when blocks are read
+    DEDUPE_SLOTS_LOG2 = 10,  // at least
+    DEDUPE_BEHIND = 1 << 18, // slots of an old table, after which its memory is given back
+    DEDUPE_AHEAD = 16,       // how far ahead of its use a slot is fetched when blocks are read
     MINUTE_MS = 60000,
     MINUTE_NONE = INT32_MIN,
 };
@@ -57,6 +59,7 @@ struct dedupe {
     uint64_t taken; // slots with an id, alive or dead
     uint64_t living;
     uint64_t forgotten;
+    uint64_t fresh;      // ids since the last block
     struct minute *list; // ascending, without the dead
     size_t list_len, list_cap;
     struct source *sources; // blocks that may have an id alive
@@ -194,17 +197,29 @@ static uint64_t id_slot(const struct dedupe *d, uint64_t id)
     return i;
 }
 
+static unsigned slots_log2(uint64_t ids)
+{
+    unsigned log2 = DEDUPE_SLOTS_LOG2;
+    while ((UINT64_C(5) << log2) / 8 < ids)
+        log2++;
+    return log2;
+}
+
 // A table without the dead, in which the living and `more` take at most five eighths.
 static void table_rebuild(struct dedupe *d, uint64_t more)
 {
     uint64_t *ids = d->ids;
     int32_t *minutes = d->minutes;
     unsigned old = d->log2;
-    unsigned log2 = DEDUPE_SLOTS_LOG2;
-    while ((UINT64_C(5) << log2) / 8 < d->living + more)
-        log2++;
+    unsigned log2 = slots_log2(d->living + more);
     table_new(d, log2);
+    size_t gone_ids = 0;
+    size_t gone_minutes = 0;
     for (uint64_t i = 0; i < UINT64_C(1) << old; i++) {
+        if (i % DEDUPE_BEHIND == 0) {
+            mem_unmap_behind(ids, i * sizeof *ids, &gone_ids);
+            mem_unmap_behind(minutes, i * sizeof *minutes, &gone_minutes);
+        }
         if (ids[i] == 0 || !minute_alive(d, minutes[i]))
             continue;
         uint64_t to = id_slot(d, ids[i]);
@@ -264,6 +279,7 @@ bool dedupe_seen(struct dedupe *d, uint64_t id, int64_t ts)
     }
     id_put(d, i, id, minute);
     buf_put_u64(&minute_at(d, minute)->fresh, id);
+    d->fresh++;
     return false;
 }
 
@@ -274,6 +290,17 @@ uint64_t dedupe_count(const struct dedupe *d)
 {
     dedupe_check(d);
     return d->living;
+}
+
+uint64_t dedupe_bytes_most(uint64_t max_ids)
+{
+    return table_bytes(slots_log2(max_ids), sizeof(uint64_t) + sizeof(int32_t));
+}
+
+uint64_t dedupe_dirty_bytes(const struct dedupe *d)
+{
+    dedupe_check(d);
+    return d->fresh * sizeof(uint64_t);
 }
 
 uint64_t dedupe_bytes(const struct dedupe *d)
@@ -332,6 +359,7 @@ void dedupe_block_put(struct dedupe *d, uint64_t commit, struct buf *to)
         newest = m->minute;
     }
     buf_put_varint(to, 0);
+    d->fresh = 0;
     source_add(d, commit, newest);
 }
 

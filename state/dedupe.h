@@ -20,7 +20,9 @@ void dedupe_prefetch(const struct dedupe *d, uint64_t id); // of an id that will
 void dedupe_advance(struct dedupe *d, int64_t watermark);
 uint64_t dedupe_count(const struct dedupe *d);
 uint64_t dedupe_bytes(const struct dedupe *d);
-uint64_t dedupe_forgotten(const struct dedupe *d); // ids dropped at the bound before their time
+uint64_t dedupe_bytes_most(uint64_t max_ids);
+uint64_t dedupe_dirty_bytes(const struct dedupe *d); // of ids since the last block
+uint64_t dedupe_forgotten(const struct dedupe *d);   // ids dropped at the bound before their time
 
 // The ids accepted since the last block: runs of (minute, n, n hashes).
 void dedupe_block_put(struct dedupe *d, uint64_t commit, struct buf *to);

@@ -161,10 +161,10 @@ static const struct entity *prefetch_stage(const struct entities *es, uint32_t s
     return table_find_key(&es->table, p->keys[(p->at - steps * PREFETCH_STEP) % PREFETCH_RING]);
 }
 
-void entities_prefetch_id(const struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id)
+void entities_prefetch(const struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id)
 {
     struct entity_prefetch *p = es->prefetch;
-    uint64_t key = entity_key(kind, partition, id);
+    uint64_t key = entity_key(kind, kind == ENTITY_ITEM ? 0 : partition, id);
     __builtin_prefetch(&es->table.slots[key & es->table.mask]);
     p->keys[p->at % PREFETCH_RING] = key;
     const struct entity *e = prefetch_stage(es, 1);
@@ -179,9 +179,19 @@ void entities_prefetch_id(const struct entities *es, enum entity_kind kind, uint
     p->at++;
 }
 
-void entities_prefetch(const struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id)
+void entities_fetch(const struct entities *es, uint64_t key, uint32_t stage)
 {
-    entities_prefetch_id(es, kind, kind == ENTITY_ITEM ? 0 : partition, id);
+    if (stage == 0) {
+        __builtin_prefetch(&es->table.slots[key & es->table.mask]);
+        return;
+    }
+    const struct entity *e = table_find_key(&es->table, key);
+    if (e == NULL)
+        return;
+    if (stage == 1)
+        entity_prefetch(e);
+    else
+        entity_prefetch_counters(e);
 }
 
 // ---- one entity -------------------------------------------------------------------------------------------
@@ -494,6 +504,7 @@ void entities_figures(const struct entities *es, struct entities_figures *ret_fi
         .hits = es->hits,
         .misses = es->misses,
         .evictions = es->evictions,
+        .dirty = es->n_dirty,
     };
 }
 

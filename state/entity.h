@@ -35,7 +35,7 @@ void entities_prefetch(const struct entities *es, enum entity_kind kind, uint16_
 // Groups; see state.h.
 int entities_group(struct entities *es, const struct group_key *key, struct str text,
                    struct entity **ret_group, struct err *err);
-void entities_group_prefetch(const struct entities *es, const struct group_key *key);
+void entities_group_fetch(const struct entities *es, const struct group_key *key, uint32_t stage);
 int entities_groups_each(struct entities *es, const struct group_key *owner,
                          int (*each)(void *context, struct entity *group), void *context, struct err *err);
 void entities_watermark(struct entities *es, int64_t watermark); // tiles age by it; never goes back
@@ -91,6 +91,7 @@ bool entities_key_expired(const struct state_options *options, int64_t watermark
 struct entities_figures {
     uint64_t gone, gone_forgotten, gone_bytes;
     uint64_t users, items, groups, bytes, hits, misses, evictions;
+    uint64_t dirty; // users, items and groups that the next commit puts
 };
 void entities_figures(const struct entities *es, struct entities_figures *ret_figures);
 

@@ -106,9 +106,9 @@ int entities_group(struct entities *es, const struct group_key *key, struct str 
     return 0;
 }
 
-void entities_group_prefetch(const struct entities *es, const struct group_key *key)
+void entities_group_fetch(const struct entities *es, const struct group_key *key, uint32_t stage)
 {
-    entities_prefetch_id(es, ENTITY_GROUP, group_partition(key), group_id(key));
+    entities_fetch(es, entity_key(ENTITY_GROUP, group_partition(key), group_id(key)), stage);
 }
 
 // ---- groups whose index key is not durable ----------------------------------------------------------------

@@ -198,7 +198,7 @@ struct entity *entities_find(struct entities *es, enum entity_kind kind, uint16_
 struct entity *entities_cached(const struct entities *es, enum entity_kind kind, uint16_t partition,
                                uint64_t id);
 struct entity *entities_take(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id);
-void entities_prefetch_id(const struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id);
+void entities_fetch(const struct entities *es, uint64_t key, uint32_t stage); // see state_group_fetch
 // last_s of an entity that was seen at `ts`.
 static inline uint32_t entity_seconds(int64_t ts)
 {

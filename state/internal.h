@@ -142,6 +142,10 @@ struct state {
     struct order order;
     struct outbox outbox;
     uint64_t commits, commit_puts, commit_bytes;
+    // See state_memory.c.
+    uint64_t entity_bytes; // as of the last commit, less what was evicted since
+    uint64_t entity_put;   // bytes that a dirty one took of the last batch
+    uint64_t flight_bytes; // that the commit under way holds
     struct committer committer;
 };
 
@@ -175,6 +179,14 @@ uint64_t outbox_low(const struct state *s, uint64_t next_commit);
 int outbox_load(struct state *s, uint64_t low, struct err *err);
 void outbox_done(struct outbox *o);
 void order_done(struct order *o);
+
+// state_memory.c: of a commit, before it is collected, when it is, and when entities were evicted.
+struct dirty_mark {
+    uint64_t entities, bytes;
+};
+struct dirty_mark dirty_mark(const struct state *s);
+void dirty_collected(struct state *s, const struct dirty_mark *before);
+void dirty_trim(struct state *s);
 
 // commit.c
 int committer_start(struct state *s, struct err *err);

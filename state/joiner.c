@@ -32,6 +32,8 @@
 #include "state/record.h"
 
 enum { AHEAD_SLOT = 16, AHEAD_KEY = 8, AHEAD_PENDING = 4 };
+// Feedback that waits for the watermark: at most a part of max_pending. At the bound the oldest is settled at once.
+enum { HELD_PART = 8, HELD_LEAST = 65536 };
 
 static int64_t longer(int64_t a, int64_t b)
 {
@@ -66,6 +68,7 @@ struct joiner *joiner_new(const struct state_join_options *options)
     j->watermark = WATERMARK_NONE;
     j->slab_free = PENDING_NONE;
     j->sets_free = PENDING_NONE;
+    j->set_bytes = label_set_bytes(options->labels);
     return j;
 }
 
@@ -165,7 +168,7 @@ static void sample_fill(const struct joiner *j, const struct pending *p, int64_t
         ret_sample->told = corrected ? set->told : 0;
         ret_sample->keep_rate = set->rate;
         ret_sample->watch_ms = set->watch_ms;
-        memcpy(ret_sample->label_ts, set->ts, sizeof set->ts);
+        memcpy(ret_sample->label_ts, set->ts, j->set_bytes - offsetof(struct label_set, ts));
     } else {
         ret_sample->keep_rate = (float)j->options.keep_negatives;
     }
@@ -236,7 +239,7 @@ static void ready_flush(struct joiner *j)
 
 static bool has_left(const struct joiner *j, const struct pending *p)
 {
-    return pending_kept(p) || (p->set != PENDING_NONE && j->sets[p->set].emitted);
+    return pending_kept(p) || (p->set != PENDING_NONE && label_set_at(j, p->set)->emitted);
 }
 
 // The sample of the least that waits leaves, if it has not with its first label.
@@ -365,7 +368,7 @@ static void settle(struct joiner *j, const struct state_feedback *f)
     }
     j->counts.joined++;
     const struct pending *p = &j->slab[at];
-    struct label_set *set = pending_set_make(j, at);
+    struct label_set *set = pending_set_make(j, at, 1u << f->action);
     bool changed = label(j, set, f);
     label_set_dirty(j, at);
     if (has_left(j, p)) {
@@ -375,41 +378,6 @@ static void settle(struct joiner *j, const struct state_feedback *f)
         j->shadows++;
         sample_first(j, p, f->ts);
     }
-}
-
-// ---- the interface ----------------------------------------------------------------------------------------
-
-void joiner_impression(struct joiner *j, const struct state_impression *i)
-{
-    joiner_check(j);
-    joiner_recovered(j);
-    list_add(&j->fresh, pending_add(j, i, j->next_arrival));
-    j->next_arrival++;
-    j->counts.impressions++;
-    if (j->options.max_pending > 0 && timeq_count(&j->due) + timeq_count(&j->kept) > j->options.max_pending)
-        oldest_drop(j);
-}
-
-void joiner_feedback(struct joiner *j, const struct state_feedback *f)
-{
-    joiner_check(j);
-    joiner_recovered(j);
-    if (f->action >= ACTION_MAX || (j->options.labels >> f->action & 1) == 0)
-        return;
-    if (f->ts < j->watermark)
-        settle(j, f);
-    else
-        held_add(j, f);
-}
-
-static void queue_prefetch(const struct joiner *j, const struct timeq *q)
-{
-    const struct timeq_entry *e = timeq_ahead(q, AHEAD_SLOT);
-    if (e != NULL)
-        __builtin_prefetch(&j->slab[e->at]);
-    e = timeq_ahead(q, AHEAD_KEY);
-    if (e != NULL)
-        chain_prefetch(j, j->slab[e->at].user, j->slab[e->at].item);
 }
 
 static void held_prefetch(const struct joiner *j)
@@ -435,6 +403,52 @@ static void held_settle(struct joiner *j)
     settle(j, &j->feedback[at]);
     list_add(&j->feedback_free, at);
     timeq_pop(&j->held);
+}
+
+// ---- the interface ----------------------------------------------------------------------------------------
+
+void joiner_impression(struct joiner *j, const struct state_impression *i)
+{
+    joiner_check(j);
+    joiner_recovered(j);
+    list_add(&j->fresh, pending_add(j, i, j->next_arrival));
+    j->next_arrival++;
+    j->counts.impressions++;
+    if (j->options.max_pending > 0 && timeq_count(&j->due) + timeq_count(&j->kept) > j->options.max_pending)
+        oldest_drop(j);
+}
+
+// Feedback waits for seconds, impressions for minutes.
+static uint64_t held_most(const struct state_join_options *options)
+{
+    uint64_t part = options->max_pending / HELD_PART;
+    return part > HELD_LEAST ? part : HELD_LEAST;
+}
+
+void joiner_feedback(struct joiner *j, const struct state_feedback *f)
+{
+    joiner_check(j);
+    joiner_recovered(j);
+    if (f->action >= ACTION_MAX || (j->options.labels >> f->action & 1) == 0)
+        return;
+    if (f->ts < j->watermark)
+        settle(j, f);
+    else
+        held_add(j, f);
+    if (j->options.max_pending > 0 && timeq_count(&j->held) > held_most(&j->options)) {
+        j->counts.settled_early++;
+        held_settle(j);
+    }
+}
+
+static void queue_prefetch(const struct joiner *j, const struct timeq *q)
+{
+    const struct timeq_entry *e = timeq_ahead(q, AHEAD_SLOT);
+    if (e != NULL)
+        __builtin_prefetch(&j->slab[e->at]);
+    e = timeq_ahead(q, AHEAD_KEY);
+    if (e != NULL)
+        chain_prefetch(j, j->slab[e->at].user, j->slab[e->at].item);
 }
 
 static void due_leave(struct joiner *j, int64_t time)
@@ -498,6 +512,28 @@ void joiner_counts(const struct joiner *j, struct state_join_counts *ret_counts)
     ret_counts->held = timeq_count(&j->held);
     ret_counts->pending = timeq_count(&j->due) - j->shadows;
     ret_counts->kept = timeq_count(&j->kept);
+}
+
+static uint64_t power_of_two(uint64_t n)
+{
+    uint64_t power = 1;
+    while (power < n)
+        power *= 2;
+    return power;
+}
+
+// Of an impression a slot, the bits of its user, a set of labels, a place in a queue or at another time in the
+// other, and one in the chains; of feedback a slot and a place in its queue.
+uint64_t joiner_bytes_most(const struct state_join_options *options)
+{
+    const uint64_t n = options->max_pending;
+    const uint64_t held = held_most(options);
+    struct joiner j = {.options = *options};
+    options_settle(&j);
+    const uint64_t rings = power_of_two(n) * (j.known_ms > j.leave_ms ? 2 : 1) + power_of_two(held);
+    return n * (sizeof(struct pending) + sizeof(uint16_t) + label_set_bytes(options->labels)) +
+           power_of_two(n * 4 / 3) * sizeof(struct chain_slot) + rings * sizeof(struct timeq_entry) +
+           held * (sizeof(struct state_feedback) + sizeof(uint32_t));
 }
 
 // ---- one user ---------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ void joiner_feedback(struct joiner *j, const struct state_feedback *feedback);
 void joiner_advance(struct joiner *j, int64_t watermark, joiner_emit_fn *emit, void *context);
 void joiner_counts(const struct joiner *j, struct state_join_counts *ret_counts);
 uint64_t joiner_bytes(const struct joiner *j);
+uint64_t joiner_bytes_most(const struct state_join_options *options); // at max_pending
+uint64_t joiner_dirty_bytes(const struct joiner *j);                  // about what the next block takes
 
 // What changed since the last block; then nothing is dirty.
 void joiner_block_put(struct joiner *j, uint64_t commit, struct buf *to);

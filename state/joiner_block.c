@@ -105,7 +105,7 @@ static void impression_put(const struct joiner *j, struct buf *to, const struct 
     }
     buf_put_zigzag(to, (int64_t)body.item_at - (int64_t)body.user_at);
     if (shared & HAS_LABELS)
-        labels_put(to, &j->sets[p->set], p->ts);
+        labels_put(to, label_set_at(j, p->set), p->ts);
 }
 
 static bool fresh_pending(const struct joiner *j, size_t i)
@@ -145,10 +145,10 @@ static void updates_put(struct joiner *j, struct buf *to)
 {
     uint64_t n = 0;
     for (size_t i = 0; i < j->updates.len; i++)
-        n += j->sets[j->updates.at[i]].owner != PENDING_NONE;
+        n += label_set_at(j, j->updates.at[i])->owner != PENDING_NONE;
     buf_put_varint(to, n);
     for (size_t i = 0; i < j->updates.len; i++) {
-        struct label_set *set = &j->sets[j->updates.at[i]];
+        struct label_set *set = label_set_at(j, j->updates.at[i]);
         set->dirty = false;
         if (set->owner == PENDING_NONE) {
             label_set_free(j, j->updates.at[i]);
@@ -250,13 +250,6 @@ static void labels_get(struct rd *from, int64_t ts, struct label_set *ret_set)
     ret_set->watch_ms = rd_varint(from);
 }
 
-static void labels_set(struct joiner *j, uint32_t at, const struct label_set *labels)
-{
-    struct label_set *set = pending_set_make(j, at);
-    *set = *labels;
-    set->owner = at;
-}
-
 static void upto_get(struct rd *from, bool any, struct joiner_upto *ret_upto)
 {
     *ret_upto = (struct joiner_upto){.any = any};
@@ -288,7 +281,7 @@ static void updates_get(struct joiner *j, struct rd *from)
         struct label_set set = {0};
         labels_get(from, at != PENDING_NONE ? j->slab[at].ts : 0, &set);
         if (at != PENDING_NONE && !from->bad)
-            labels_set(j, at, &set);
+            label_set_copy(j, at, &set);
     }
 }
 
@@ -340,7 +333,7 @@ static void impression_get(struct joiner *j, struct rd *from, struct state_impre
     struct label_set set = {0};
     labels_get(from, io_i->ts, &set);
     if (!from->bad)
-        labels_set(j, at, &set);
+        label_set_copy(j, at, &set);
 }
 
 static void held_get(struct joiner *j, struct rd *from)

@@ -38,7 +38,8 @@ struct pending {
 };
 _Static_assert(sizeof(struct pending) == 64, "one cache line");
 
-// The labels of one impression, made when the first one comes.
+// The labels of one impression, made when the first one comes. Of ts only as much is there as actions can be
+// labels: see label_set_at.
 struct label_set {
     uint32_t labels;
     uint32_t told;  // of them those that the last sample had
@@ -119,7 +120,8 @@ struct joiner {
     struct timeq due;  // by ts: they wait equally long
     struct timeq kept; // by ts
     uint64_t shadows;  // impressions in `due` whose first sample is out
-    struct label_set *sets;
+    uint8_t *sets;     // of label sets
+    size_t set_bytes;  // of each
     uint32_t sets_len, sets_cap, sets_free;
 
     struct state_feedback *feedback; // slots of `held`
@@ -177,9 +179,14 @@ static inline bool pending_kept(const struct pending *p)
     return (p->arrival & ARRIVAL_KEPT) != 0;
 }
 
+static inline struct label_set *label_set_at(const struct joiner *j, uint32_t set)
+{
+    return (struct label_set *)(void *)(j->sets + set * j->set_bytes);
+}
+
 static inline struct label_set *pending_set(const struct joiner *j, const struct pending *p)
 {
-    return p->set != PENDING_NONE ? &j->sets[p->set] : NULL;
+    return p->set != PENDING_NONE ? label_set_at(j, p->set) : NULL;
 }
 
 // Makes the impression numbered `arrival` pending; gives its slot.
@@ -190,9 +197,12 @@ void pending_drop(struct joiner *j, struct timeq *from);
 void pending_keep(struct joiner *j);
 // The label set in slot `at` changed, and goes into the next block.
 void label_set_dirty(struct joiner *j, uint32_t at);
-// The label set of a pending impression, made where it has none.
-struct label_set *pending_set_make(struct joiner *j, uint32_t at);
+// The label set of an impression, made where it has none.
+struct label_set *pending_set_make(struct joiner *j, uint32_t at, uint32_t labels); // with room for these
 void label_set_free(struct joiner *j, uint32_t set);
+size_t label_set_bytes(uint32_t labels); // of a set that can hold these
+// The labels of an impression are these: see pending_set_make.
+void label_set_copy(struct joiner *j, uint32_t at, const struct label_set *labels);
 void held_add(struct joiner *j, const struct state_feedback *f);
 void held_clear(struct joiner *j);
 void joiner_source_add(struct joiner *j, uint64_t commit, uint64_t end, uint64_t live);

@@ -74,7 +74,7 @@ static void slab_compact(struct joiner *j)
             continue;
         j->slab[to] = j->slab[at];
         if (j->slab[to].set != PENDING_NONE)
-            j->sets[j->slab[to].set].owner = to;
+            label_set_at(j, j->slab[to].set)->owner = to;
         to++;
     }
     j->slab_len = to;
@@ -165,7 +165,7 @@ void joiner_recovered(struct joiner *j)
             pending_slot_free(j, at);
             continue;
         }
-        j->shadows += p->set != PENDING_NONE && !pending_kept(p) && j->sets[p->set].emitted;
+        j->shadows += p->set != PENDING_NONE && !pending_kept(p) && label_set_at(j, p->set)->emitted;
         pending_enter(j, at);
     }
     free(j->marks);

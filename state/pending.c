@@ -11,6 +11,11 @@
 #include "base/mem.h"
 #include "state/joiner_impl.h"
 
+enum {
+    FRESH_BYTES =
+        56, // of an impression in a block, about, and its place in the list of those to be put there
+    UPDATE_BYTES = 32, // of changed labels, the same
+};
 enum { PENDING_FIRST = 64, SLAB_FIRST = 8192, PENDING_RESERVE = 1 << 26 };
 
 void list_add(struct list *l, uint32_t at)
@@ -79,37 +84,65 @@ static uint32_t label_set_slot(struct joiner *j)
 {
     if (j->sets_free != PENDING_NONE) {
         uint32_t set = j->sets_free;
-        j->sets_free = j->sets[set].next;
+        j->sets_free = label_set_at(j, set)->next;
         return set;
     }
     if (j->sets_len == j->sets_cap) {
         uint32_t cap = pending_cap(j, j->sets_cap);
-        j->sets = slab_grow(j->sets, j->sets_len, j->sets_cap, cap, sizeof *j->sets);
+        j->sets = slab_grow(j->sets, j->sets_len, j->sets_cap, cap, j->set_bytes);
         j->sets_cap = cap;
     }
     return j->sets_len++;
 }
 
-struct label_set *pending_set_make(struct joiner *j, uint32_t at)
+size_t label_set_bytes(uint32_t labels)
 {
+    size_t actions = labels != 0 ? 32 - (size_t)__builtin_clz(labels) : 0;
+    return offsetof(struct label_set, ts) + actions * sizeof(int64_t);
+}
+
+// A block of a config with other labels than now: all sets get the room that its label needs.
+static void label_sets_widen(struct joiner *j, size_t bytes)
+{
+    uint8_t *sets = j->sets_cap > 0 ? mem_map(j->sets_cap * bytes) : NULL;
+    for (uint32_t i = 0; i < j->sets_len; i++)
+        memcpy(sets + i * bytes, j->sets + i * j->set_bytes, j->set_bytes);
+    mem_unmap(j->sets, j->sets_cap * j->set_bytes);
+    j->sets = sets;
+    j->set_bytes = bytes;
+}
+
+struct label_set *pending_set_make(struct joiner *j, uint32_t at, uint32_t labels)
+{
+    static const struct label_set none = {.rate = 1};
     struct pending *p = &j->slab[at];
+    if (label_set_bytes(labels) > j->set_bytes)
+        label_sets_widen(j, label_set_bytes(labels));
     if (p->set == PENDING_NONE) {
         p->set = label_set_slot(j);
-        j->sets[p->set] = (struct label_set){.owner = at, .rate = 1};
+        memcpy(label_set_at(j, p->set), &none, j->set_bytes);
+        label_set_at(j, p->set)->owner = at;
     }
-    return &j->sets[p->set];
+    return label_set_at(j, p->set);
+}
+
+void label_set_copy(struct joiner *j, uint32_t at, const struct label_set *labels)
+{
+    struct label_set *set = pending_set_make(j, at, labels->labels);
+    memcpy(set, labels, j->set_bytes);
+    set->owner = at;
 }
 
 void label_set_free(struct joiner *j, uint32_t set)
 {
-    j->sets[set].next = j->sets_free;
+    label_set_at(j, set)->next = j->sets_free;
     j->sets_free = set;
 }
 
 // ---- chains
 // --------------------------------------------------------------------------------------------------
 
-enum { CHAINS_LOG2 = 10 };
+enum { CHAINS_LOG2 = 10, CHAINS_BEHIND = 1 << 18 };
 
 static size_t chains_bytes_of(uint32_t log2)
 {
@@ -125,7 +158,7 @@ void pending_done(struct joiner *j)
 {
     mem_unmap(j->slab, j->slab_cap * sizeof *j->slab);
     mem_unmap(j->users, j->slab_cap * sizeof *j->users);
-    mem_unmap(j->sets, j->sets_cap * sizeof *j->sets);
+    mem_unmap(j->sets, j->sets_cap * j->set_bytes);
     mem_unmap(j->chains.slots, chains_bytes(j));
     j->chains = (struct chains){0};
 }
@@ -157,9 +190,13 @@ static void chains_grow(struct chains *c)
     c->log2 = old.slots != NULL ? old.log2 + 1 : CHAINS_LOG2;
     assert(c->log2 <= 32);
     c->slots = mem_map(chains_bytes_of(c->log2));
-    for (uint64_t i = 0; old.slots != NULL && i < UINT64_C(1) << old.log2; i++)
+    size_t gone = 0;
+    for (uint64_t i = 0; old.slots != NULL && i < UINT64_C(1) << old.log2; i++) {
+        if (i % CHAINS_BEHIND == 0)
+            mem_unmap_behind(old.slots, i * sizeof *old.slots, &gone);
         if (old.slots[i].newest != 0)
             c->slots[chain_find(c, old.slots[i].tag)] = old.slots[i];
+    }
     mem_unmap(old.slots, old.slots != NULL ? chains_bytes_of(old.log2) : 0);
 }
 
@@ -344,15 +381,15 @@ uint32_t pending_add(struct joiner *j, const struct state_impression *i, uint64_
 // The label set of an impression that is forgotten; one that stands in the list of updates is freed with the list.
 static void pending_set_drop(struct joiner *j, uint32_t set)
 {
-    j->sets[set].owner = PENDING_NONE;
-    if (!j->sets[set].dirty)
+    label_set_at(j, set)->owner = PENDING_NONE;
+    if (!label_set_at(j, set)->dirty)
         label_set_free(j, set);
 }
 
 void label_set_dirty(struct joiner *j, uint32_t at)
 {
     const struct pending *p = &j->slab[at];
-    struct label_set *set = &j->sets[p->set];
+    struct label_set *set = label_set_at(j, p->set);
     if (set->dirty || pending_arrival(p) >= j->fresh_first)
         return;
     set->dirty = true;
@@ -393,7 +430,7 @@ void pending_drop(struct joiner *j, struct timeq *from)
         j->gone = (struct joiner_upto){true, p->ts, arrival};
     }
     if (p->set != PENDING_NONE) {
-        j->shadows -= !pending_kept(p) && j->sets[p->set].emitted;
+        j->shadows -= !pending_kept(p) && label_set_at(j, p->set)->emitted;
         pending_set_drop(j, p->set);
     }
     chain_remove_oldest(j, at);
@@ -430,9 +467,14 @@ void held_clear(struct joiner *j)
 uint64_t joiner_bytes(const struct joiner *j)
 {
     joiner_check(j);
-    return sizeof *j + j->slab_len * sizeof *j->slab + j->sets_len * sizeof *j->sets +
+    return sizeof *j + j->slab_len * sizeof *j->slab + j->sets_len * j->set_bytes +
            j->feedback_cap * sizeof *j->feedback + j->sources_cap * sizeof *j->sources +
            (j->feedback_free.cap + j->fresh.cap + j->updates.cap) * sizeof(uint32_t) + j->ready.cap +
            timeq_bytes(&j->due) + timeq_bytes(&j->kept) + timeq_bytes(&j->held) + chains_bytes(j) +
            j->marks_cap * sizeof *j->marks;
+}
+
+uint64_t joiner_dirty_bytes(const struct joiner *j)
+{
+    return j->fresh.len * FRESH_BYTES + j->updates.len * UPDATE_BYTES;
 }

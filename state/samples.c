@@ -100,6 +100,7 @@ static struct segment *segment_add(struct log_part *p, uint32_t size)
     uint32_t capacity = size > SEGMENT_BYTES ? size : SEGMENT_BYTES;
     struct segment *g = segment_new(p->commit, p->n_segments, capacity);
     p->segments[p->n_segments++] = g;
+    p->room += capacity;
     return g;
 }
 
@@ -167,7 +168,9 @@ uint64_t samples_append(struct samples *l, const struct sample *sample)
     struct log_part *p = l->now;
     assert(!p->batched);
     struct log_value *v = value_now(p);
+    size_t before = v->bytes.len;
     record_put(&v->bytes, sample, p->commit);
+    p->bytes += v->bytes.len - before;
     v->n++;
     p->end++;
     p->body_low = sample->body.commit < p->body_low ? sample->body.commit : p->body_low;
@@ -476,17 +479,23 @@ int samples_meta_get(struct samples *l, struct rd *from, struct err *err)
     return 0;
 }
 
-uint64_t samples_bytes(const struct samples *l)
+void samples_memory(const struct samples *l, struct samples_memory *ret_memory)
 {
     samples_check(l);
-    uint64_t bytes = sizeof *l + l->cache.bytes;
+    struct samples_memory m = {.cache_bytes = sizeof *l + l->cache.bytes,
+                               .cache_hits = l->cache.hits,
+                               .cache_misses = l->cache.misses,
+                               .cache_evictions = l->cache.evictions};
     for (int i = 0; i < LOG_CURSORS; i++)
-        bytes += l->cursors[i].value.cap;
-    for (const struct log_part *p = l->parts; p != NULL; p = p->next) {
-        for (uint32_t i = 0; i < p->n_segments; i++)
-            bytes += p->segments[i]->capacity;
-        for (uint32_t i = 0; i < p->n_values; i++)
-            bytes += p->values[i].bytes.cap;
-    }
-    return bytes;
+        m.cache_bytes += l->cursors[i].value.cap;
+    for (const struct log_part *p = l->parts; p != NULL; p = p->next)
+        m.part_bytes += p->room + p->bytes;
+    *ret_memory = m;
+}
+
+// Twice: there, and in the batch of the commit.
+uint64_t samples_dirty_bytes(const struct samples *l)
+{
+    samples_check(l);
+    return l->now->batched ? 0 : 2 * (l->now->room + l->now->bytes);
 }

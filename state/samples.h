@@ -77,6 +77,11 @@ void samples_chunk_free(struct samples *l, struct sample_chunk *chunk);
 // state_samples_find.
 int samples_find(struct samples *l, uint64_t seq, int64_t from, int64_t to, uint64_t *ret_begin,
                  uint64_t *ret_end, struct err *err);
-uint64_t samples_bytes(const struct samples *l); // in memory
+struct samples_memory {
+    uint64_t cache_bytes, cache_hits, cache_misses, cache_evictions; // of what is durable
+    uint64_t part_bytes;                                             // of what is not
+};
+void samples_memory(const struct samples *l, struct samples_memory *ret_memory);
+uint64_t samples_dirty_bytes(const struct samples *l); // what the next commit holds until it is durable
 
 #endif

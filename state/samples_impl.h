@@ -48,6 +48,8 @@ struct log_part {
     int64_t time;        // the largest emitted_ts up to here
     int64_t low;         // the least in here
     bool batched;
+    uint64_t room;  // bytes of its segments, used or not
+    uint64_t bytes; // of its records
     struct segment **segments;
     uint32_t n_segments, cap_segments;
     struct log_value *values;

@@ -85,6 +85,8 @@ void segment_cache_done(struct segment_cache *c)
 struct segment *segment_cache_get(struct segment_cache *c, uint64_t commit, uint32_t index)
 {
     uint32_t slot = map_get(&c->map, segment_key(commit, index));
+    c->hits += slot != MAP_NONE;
+    c->misses += slot == MAP_NONE;
     if (slot == MAP_NONE)
         return NULL;
     struct segment *g = c->slots[slot];
@@ -113,6 +115,6 @@ void segment_cache_put(struct segment_cache *c, struct segment *g)
     c->slots[g->slot] = g;
     cache_link(c, g);
     c->bytes += sizeof *g + g->capacity;
-    while (c->bytes > c->budget && c->oldest != NULL)
+    for (; c->bytes > c->budget && c->oldest != NULL; c->evictions++)
         cache_drop(c, c->oldest);
 }

@@ -33,6 +33,7 @@ struct segment *segment_fit(struct segment *g);
 struct segment_cache {
     uint64_t budget;
     uint64_t bytes;
+    uint64_t hits, misses, evictions;
     struct map map;         // of (commit, index) -> slot
     struct segment **slots; // NULL: free
     uint32_t *free_slots;

@@ -212,9 +212,9 @@ int state_group(struct state *s, const struct group_key *key, struct str text, s
     return entities_group(s->entities, key, text, ret_group, err);
 }
 
-void state_group_prefetch(const struct state *s, const struct group_key *key)
+void state_group_fetch(const struct state *s, const struct group_key *key, uint32_t stage)
 {
-    entities_group_prefetch(s->entities, key);
+    entities_group_fetch(s->entities, key, stage);
 }
 
 int state_groups_each(struct state *s, enum group_of of, uint16_t partition, uint64_t owner,
@@ -281,7 +281,7 @@ bool state_profile_set(struct state *s, struct entity *e, int64_t ts, struct str
 void state_trim(struct state *s)
 {
     state_settle(s);
-    entities_trim(s->entities);
+    dirty_trim(s);
 }
 
 // ---- bodies -----------------------------------------------------------------------------------------------

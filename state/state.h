@@ -155,7 +155,9 @@ struct group_key {
 // As state_entity; `text` is the bucket's. A group of an owner that expired is absent.
 int state_group(struct state *s, const struct group_key *key, struct str text, struct entity **ret_group,
                 struct err *err);
-void state_group_prefetch(const struct state *s, const struct group_key *key);
+// Starts fetching one that will be asked for within the next event or so: stage 0 where it is looked for, 1 the
+// group, 2 its counters; each some work after the one before.
+void state_group_fetch(const struct state *s, const struct group_key *key, uint32_t stage);
 void entity_group(const struct entity *e, struct group_key *ret_key); // its text is entity_text
 // Every group of one owner, durable or not, in order of (grouping, value).
 int state_groups_each(struct state *s, enum group_of of, uint16_t partition, uint64_t owner,
@@ -301,9 +303,10 @@ struct state_join_counts {
     uint64_t corrected;
     uint64_t negatives_dropped; // by keep_negatives
     uint64_t positives_thinned;
-    uint64_t left_early;               // at max_pending
-    uint64_t forgotten_early;          // at max_pending, their sample having left
-    uint64_t late_labels;              // feedback after its sample left (no correction made)
+    uint64_t left_early;      // at max_pending
+    uint64_t forgotten_early; // at max_pending, their sample having left
+    uint64_t settled_early;   // feedback that waited for the watermark, at the bound, since state_open
+    uint64_t late_labels;     // feedback after its sample left (no correction made)
     uint64_t after_window[ACTION_MAX]; // feedback whose impression is known, but that is no label any more
 };
 
@@ -450,10 +453,39 @@ struct state_figures {
     uint64_t disk_written_bytes; // by commits and compaction
     uint64_t files, disk_bytes, block_cache_used;
     uint64_t family_bytes[STATE_FAMILIES]; // about so many of disk_bytes
-    uint64_t dedupe_ids, dedupe_bytes, joiner_bytes, body_bytes;
-    uint64_t samples_log_bytes; // bodies and records that are kept, before compression
+    uint64_t dedupe_ids, dedupe_forgotten, dedupe_bytes, joiner_bytes, body_bytes;
+    uint64_t body_hits, body_misses, body_evictions; // segments of encoded impressions
+    uint64_t block_hits, block_misses;               // RocksDB's
+    uint64_t samples_log_bytes;                      // bodies and records that are kept, before compression
     uint64_t samples_gone_by_age, samples_gone_by_size, samples_gone_unpublished; // samples let go of
 };
 void state_figures(const struct state *s, struct state_figures *ret_figures);
+
+// ---- memory -----------------------------------------------------------------------------------------------
+
+enum state_memory_kind {
+    STATE_MEMORY_ENTITIES, // cache_bytes
+    STATE_MEMORY_BODIES,   // body_cache_bytes
+    STATE_MEMORY_BLOCKS,   // block_cache_bytes
+    STATE_MEMORY_STORE,    // RocksDB's own: readers of open files, builders, compactions
+    STATE_MEMORY_JOINER,   // join.max_pending
+    STATE_MEMORY_DEDUPE,   // dedupe_max
+    STATE_MEMORY_COMMIT,   // what is dirty, and the commit under way
+    STATE_MEMORY_REST,     // tombstones, names, the outbox's chunk
+    STATE_MEMORY_KINDS
+};
+
+// The bytes that each takes now, and at most, if no more than `commit_bytes` get dirty (state_dirty_bytes) between
+// two commits.
+struct state_memory {
+    uint64_t bytes[STATE_MEMORY_KINDS];
+};
+void state_memory(const struct state *s, struct state_memory *ret_used);
+void state_memory_most(const struct state_options *options, uint64_t commit_bytes,
+                       struct state_memory *ret_most);
+
+// About the memory that a commit would hold now until it is durable: what was loaded or made since the last one, and
+// the records that it would write. When it is large it is time for a commit. Some ns.
+uint64_t state_dirty_bytes(const struct state *s);
 
 #endif

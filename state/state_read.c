@@ -201,7 +201,9 @@ void state_figures(const struct state *s, struct state_figures *ret_figures)
     assert(s->magic == STATE_MAGIC);
     struct entities_figures e = {0};
     struct store_figures d = {0};
+    struct samples_memory m;
     entities_figures(s->entities, &e);
+    samples_memory(s->samples, &m);
     store_figures(s->store, &d);
     *ret_figures = (struct state_figures){
         .users_cached = e.users,
@@ -221,7 +223,13 @@ void state_figures(const struct state *s, struct state_figures *ret_figures)
         .dedupe_ids = dedupe_count(s->dedupe),
         .dedupe_bytes = dedupe_bytes(s->dedupe),
         .joiner_bytes = joiner_bytes(s->joiner),
-        .body_bytes = samples_bytes(s->samples),
+        .body_bytes = m.cache_bytes + m.part_bytes,
+        .dedupe_forgotten = dedupe_forgotten(s->dedupe),
+        .body_hits = m.cache_hits,
+        .body_misses = m.cache_misses,
+        .body_evictions = m.cache_evictions,
+        .block_hits = d.block_hits,
+        .block_misses = d.block_misses,
         .samples_log_bytes = samples_log_bytes(s->samples),
         .samples_gone_by_age = samples_gone(s->samples)->by_age,
         .samples_gone_by_size = samples_gone(s->samples)->by_size,

@@ -309,6 +309,7 @@ static void store_options_make(struct store *s)
     s->cache = rocksdb_cache_create_lru(cache > BLOCK_CACHE_LEAST ? cache : BLOCK_CACHE_LEAST);
     s->rocks = rocksdb_options_create();
     rocksdb_options_set_create_if_missing(s->rocks, !s->options.read_only && !s->options.fail_if_absent);
+    rocksdb_options_enable_statistics(s->rocks);
     rocksdb_options_set_prefix_extractor(s->rocks, rocksdb_slicetransform_create_fixed_prefix(KEY_PREFIX));
     options_set_compaction(s->rocks);
     options_set_files(s->rocks, s->options.read_only);
@@ -429,15 +430,28 @@ static uint64_t compacted_bytes(const struct store *s)
     return (uint64_t)(gigabytes * (1 << 30));
 }
 
+// And counters in another: "rocksdb.block.cache.hit COUNT : 17".
+static uint64_t ticker(const char *text, const char *name)
+{
+    const char *at = text != NULL ? strstr(text, name) : NULL;
+    return at != NULL ? strtoull(at + strlen(name), NULL, 10) : 0;
+}
+
 void store_figures(const struct store *s, struct store_figures *ret_figures)
 {
     assert(s->magic == STORE_MAGIC);
+    char *text = rocksdb_options_statistics_get_string(s->rocks);
     *ret_figures = (struct store_figures){
         .written_bytes = atomic_load(&s->ingested_bytes) + compacted_bytes(s),
         .files = count_files(s),
         .disk_bytes = property(s, "rocksdb.total-sst-files-size"),
         .block_cache_used = rocksdb_cache_get_usage(s->cache),
+        .work_bytes = property(s, "rocksdb.estimate-table-readers-mem") +
+                      property(s, "rocksdb.cur-size-all-mem-tables"),
+        .block_hits = ticker(text, "rocksdb.block.cache.hit COUNT : "),
+        .block_misses = ticker(text, "rocksdb.block.cache.miss COUNT : "),
     };
+    rocksdb_free(text);
 }
 
 uint64_t store_family_bytes(const struct store *s, uint8_t first, uint8_t last)

@@ -64,7 +64,8 @@ int store_iter_free(struct store_iter *it, struct err *err); // reports a read e
 int store_log_expire(struct store *s, uint64_t from_commit, uint64_t to_commit, struct err *err);
 
 struct store_figures {
-    uint64_t written_bytes, files, disk_bytes, block_cache_used;
+    uint64_t written_bytes, files, disk_bytes, block_cache_used, block_hits, block_misses;
+    uint64_t work_bytes; // memory of table readers and memtables, beside the cache
 };
 void store_figures(const struct store *s, struct store_figures *ret_figures);
 // About how many bytes on disk the keys from family `first` to family `last` take.

@@ -44,16 +44,14 @@ static void ring_room(struct timeq *q, uint64_t n)
     uint64_t cap = q->ring != NULL ? q->mask + 1 : TIMEQ_FIRST;
     if (q->ring != NULL && cap - len >= n)
         return;
+    uint64_t old = q->ring != NULL ? cap : 0;
     while (cap - len < n)
         cap *= 2;
-    struct timeq_entry *ring = mem_alloc(cap * sizeof *ring);
-    for (uint64_t i = 0; i < len; i++)
-        ring[i] = *ring_at(q, q->head + i);
-    free(q->ring);
-    q->ring = ring;
+    q->ring = mem_resize(q->ring, cap, sizeof *q->ring); // a large one is not copied
     q->mask = cap - 1;
-    q->head = 0;
-    q->tail = len;
+    for (uint64_t i = q->head; old > 0 && i != q->tail; i++)
+        if ((i & q->mask) >= old)
+            q->ring[i & q->mask] = q->ring[i & (old - 1)];
 }
 
 // Puts it `back` places before the end.

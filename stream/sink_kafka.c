@@ -68,7 +68,7 @@ static const char *const sink_defaults[] = {
     "message.timeout.ms",
     "0",
     "queue.buffering.max.kbytes",
-    "131072",
+    "65536",
     "statistics.interval.ms",
     "1000",
     "reconnect.backoff.max.ms",

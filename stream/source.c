@@ -32,6 +32,7 @@
 enum {
     SOURCE_MAGIC = 0x50c7ce01,
     SOURCE_CHUNK_BYTES = 1 << 20, // a chunk with more takes no further event, and gives its memory back
+    SOURCE_UNSEEN_US = 2000000,   // between two polls, what counts of it as time at the end of a log
 };
 
 struct source_chunk {
@@ -288,6 +289,14 @@ void source_reached_end(struct source *s, uint32_t part)
     lane->at_end = true;
 }
 
+void source_ends_unknown(struct source *s)
+{
+    source_check(s);
+    int64_t now_us = clock_mono_us(&s->options.clock);
+    for (uint32_t i = 0; i < s->n; i++)
+        s->lanes[i].end_since_us = now_us;
+}
+
 void source_stop(struct source *s, uint32_t part, const struct err *err)
 {
     struct source_lane *lane = source_lane(s, part);
@@ -448,13 +457,26 @@ static uint32_t source_follow_order(struct source *s, uint32_t max)
     return n;
 }
 
+// Of a long time without a poll (the process stood still, or waited for a disk) only the begin counts as time
+// at the end of a log: nobody has looked whether more has come.
+static void source_turn_clock(struct source *s)
+{
+    int64_t now_us = clock_mono_us(&s->options.clock);
+    int64_t unseen_us = now_us - s->now_us - SOURCE_UNSEEN_US;
+    s->now_us = now_us;
+    for (uint32_t i = 0; i < s->n && unseen_us > 0; i++) {
+        int64_t since_us = s->lanes[i].end_since_us + unseen_us;
+        s->lanes[i].end_since_us = since_us < now_us ? since_us : now_us;
+    }
+}
+
 int source_poll(struct source *s, uint32_t max, const struct event *const **ret_events, uint32_t *ret_n,
                 struct err *err)
 {
     source_check(s);
     source_recycle(s);
     s->polls++;
-    s->now_us = clock_mono_us(&s->options.clock);
+    source_turn_clock(s);
     if (s->failed.code == ERR_NONE && s->ops->service != NULL) {
         struct err failed = {0};
         if (s->ops->service(s->impl, &failed) < 0)
@@ -551,10 +573,7 @@ void source_pause(struct source *s, bool pause)
     if (s->paused == pause)
         return;
     s->paused = pause;
-    // The time at the end begins anew: what came during the pause is not fetched yet.
-    int64_t now_us = clock_mono_us(&s->options.clock);
-    for (uint32_t i = 0; i < s->n; i++)
-        s->lanes[i].end_since_us = now_us;
+    source_ends_unknown(s); // what came during the pause is not fetched yet
     if (s->ops->pause != NULL)
         s->ops->pause(s->impl, pause);
 }

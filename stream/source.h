@@ -44,10 +44,13 @@ struct source_part_status {
     struct err error;
 };
 
+enum { SOURCE_QUEUE_BYTES = 256 << 20 };
+
 struct source_options {
     struct decoder_options decode;
     struct clock_source clock;
     int64_t idle_after_ms;
+    uint64_t queue_bytes; // of Kafka: what librdkafka holds ready, over all partitions; 0: SOURCE_QUEUE_BYTES
     int64_t file_append_ms; // what files take for the append time (0: no check of the future)
 };
 

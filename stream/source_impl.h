@@ -58,6 +58,8 @@ struct source *source_new(const struct source_options *options, const struct sou
 void source_push(struct source *s, uint32_t part, const struct source_raw *raw);
 // The end of the log stands after what was pushed last. May be told again and again.
 void source_reached_end(struct source *s, uint32_t part);
+// What stands at the ends of the logs cannot be known now: the time at the end begins anew for all parts.
+void source_ends_unknown(struct source *s);
 // The part cannot go on without the operator. It is neither waited for nor idle.
 void source_stop(struct source *s, uint32_t part, const struct err *err);
 // Where the next message to be fetched is expected: the offset after the last one pushed, or where the part

@@ -32,11 +32,10 @@
 
 enum {
     SOURCE_KAFKA_MAGIC = 0x534b4b31,
-    SOURCE_QUEUE_MESSAGES = 500 * 1000,     // that librdkafka holds ready, over all partitions
-    SOURCE_QUEUE_MESSAGES_MIN = 100 * 1000, // and for one at least
-    SOURCE_QUEUE_KBYTES = 256 << 10,        // the same in kilobytes
-    SOURCE_QUEUE_KBYTES_MIN = 8 << 10,
-    SOURCE_WATERMARK_MS = 1000, // to ask the broker what it still holds, when an offset is gone
+    SOURCE_QUEUE_MESSAGES_MIN = 10 * 1000, // ready for one partition at least
+    SOURCE_QUEUE_BYTES_MIN = 1 << 20,      // the same in bytes
+    SOURCE_MESSAGE_BYTES = 320,            // what librdkafka takes for a message beside its bytes
+    SOURCE_WATERMARK_MS = 1000,            // to ask the broker what it still holds, when an offset is gone
     SOURCE_REASON_BYTES = 300,
 };
 
@@ -275,6 +274,8 @@ static int source_kafka_service(void *impl, struct err *err)
                 source_kafka_on_error(k->rk, m->err, rd_kafka_message_errstr(m), k);
             rd_kafka_message_destroy(k->batch[i]);
         }
+    if (k->error.code != ERR_NONE)
+        source_ends_unknown(k->source); // without a broker no partition is idle, however long it takes
     return 0;
 }
 
@@ -390,16 +391,20 @@ static const char *const source_forced[] = {
     NULL,
 };
 
-static rd_kafka_conf_t *source_kafka_conf(const char *const *conf, uint32_t n, struct err *err)
+// Fetching stops at so many messages or at so many bytes of them: five eighths of the queue for these, the rest for
+// what librdkafka needs for each message.
+static rd_kafka_conf_t *source_kafka_conf(const char *const *conf, uint64_t queue_bytes, uint32_t n,
+                                          struct err *err)
 {
-    uint32_t messages = SOURCE_QUEUE_MESSAGES / n;
-    uint32_t kbytes = SOURCE_QUEUE_KBYTES / n;
-    char messages_text[16];
-    char kbytes_text[16];
-    snprintf(messages_text, sizeof messages_text, "%u",
-             messages > SOURCE_QUEUE_MESSAGES_MIN ? messages : (uint32_t)SOURCE_QUEUE_MESSAGES_MIN);
-    snprintf(kbytes_text, sizeof kbytes_text, "%u",
-             kbytes > SOURCE_QUEUE_KBYTES_MIN ? kbytes : (uint32_t)SOURCE_QUEUE_KBYTES_MIN);
+    uint64_t part = queue_bytes / n;
+    uint64_t bytes = part / 8 * 5;
+    uint64_t messages = (part - bytes) / SOURCE_MESSAGE_BYTES;
+    char messages_text[24];
+    char kbytes_text[24];
+    snprintf(messages_text, sizeof messages_text, "%" PRIu64,
+             messages > SOURCE_QUEUE_MESSAGES_MIN ? messages : SOURCE_QUEUE_MESSAGES_MIN);
+    snprintf(kbytes_text, sizeof kbytes_text, "%" PRIu64,
+             (bytes > SOURCE_QUEUE_BYTES_MIN ? bytes : SOURCE_QUEUE_BYTES_MIN) >> 10);
     const char *const defaults[] = {
         "group.id",
         "freshet",
@@ -423,12 +428,13 @@ static rd_kafka_conf_t *source_kafka_conf(const char *const *conf, uint32_t n, s
     return kafka_conf_new(defaults, conf, source_forced, err);
 }
 
-static int source_kafka_open(struct source_kafka *k, const char *const *conf, struct err *err)
+static int source_kafka_open(struct source_kafka *k, const char *const *conf, uint64_t queue_bytes,
+                             struct err *err)
 {
     k->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (k->fd < 0)
         return err_errno(err, "eventfd");
-    rd_kafka_conf_t *c = source_kafka_conf(conf, k->n, err);
+    rd_kafka_conf_t *c = source_kafka_conf(conf, queue_bytes, k->n, err);
     if (c == NULL)
         return -1;
     rd_kafka_conf_set_opaque(c, k);
@@ -477,7 +483,9 @@ int source_kafka_new(const struct source_options *options, const char *const *co
     k->parts = mem_array(n, sizeof *k->parts);
     for (uint32_t i = 0; i < n; i++)
         k->parts[i].end = -1;
-    if (source_kafka_open(k, conf, err) < 0 || source_kafka_assign(k, parts, err) < 0) {
+    if (source_kafka_open(k, conf, options->queue_bytes > 0 ? options->queue_bytes : SOURCE_QUEUE_BYTES,
+                          err) < 0 ||
+        source_kafka_assign(k, parts, err) < 0) {
         source_kafka_free(k);
         return -1;
     }

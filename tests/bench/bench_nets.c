@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How fast a training step of a net is: each net of `nets` over 20 embeddings x 16, batches of 512, ids uniform over a
-// table of 1 M rows, one thread; the gather of the rows is in, the update of the table is not. Nets take turns, and the
+// How fast a training step of a net is: each net of `nets` over 20 embeddings x 16, batches of 512, or of 256 with a
+// sequence of 50 beside them, ids uniform over a table of 1 M rows, one thread; the gather of the rows is in, the update of the table is not. Nets take turns, and the
 // best turn of each counts, since the machine is shared. A net is a row of `nets` and the blocks that it is made of.
 //
 //     bench_nets [NAME ...]      those whose names begin so; all without
@@ -18,6 +18,8 @@ enum {
     FIELDS = 20,
     DIM = 16,
     BATCH = 512,
+    HISTORY = 50,
+    INPUTS = FIELDS + 1,
     ROWS = 1000000,
     STRIDE = 21,
     BATCHES = 16,
@@ -26,7 +28,7 @@ enum {
     BLOCKS = 6
 };
 
-// `of`: names with blanks between; "fields" stands for all inputs.
+// `of`: names with blanks between; "fields" stands for f0, f1, ..., all but the sequence "history".
 struct bench_block {
     const char *name, *kind, *of;
     struct layer_value options[5];
@@ -92,18 +94,40 @@ static const struct bench_net {
       {"pairs", "bilinear", "fields", {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
       {"weighed_pairs", "bilinear", "weighed", {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
       DEEP("fields pairs weighed_pairs")}},
+    {"din",
+     "deep",
+     {{"hist", "din", "history", {{"din", .dims = {64, 16}}, {"candidate", .text = "f0"}}},
+      DEEP("fields hist")}},
+    {"din, dice",
+     "deep",
+     {{"hist",
+       "din",
+       "history",
+       {{"din", .dims = {64, 16}}, {"candidate", .text = "f0"}, {"activation", .text = "dice"}}},
+      DEEP("fields hist")}},
+    {"sim, none",
+     "deep",
+     {{"hist", "sim", "history", {{"candidate", .text = "f0"}, {"search", .text = "none"}}},
+      DEEP("fields hist")}},
+    {"sim, soft 10",
+     "deep",
+     {{"hist", "sim", "history", {{"candidate", .text = "f0"}, {"k", .number = 10}}}, DEEP("fields hist")}},
+    {"mean", "deep", {{"hist", "mean", "history", {{0}}}, DEEP("fields hist")}},
 };
 enum { NETS = sizeof nets / sizeof *nets, WAYS = 3 };
 
 struct bench {
     struct net *net;
+    uint32_t batch;
     float *params, *dparams, *accum;
     double best[WAYS]; // seconds a step: predict, frozen, all layers
 };
 
 struct bench_data {
     float *vectors;
-    uint32_t *slots; // BATCHES x FIELDS x BATCH
+    uint32_t *slots;   // BATCHES x FIELDS x BATCH
+    uint32_t *history; // BATCHES x BATCH x HISTORY
+    uint32_t offsets[BATCH + 1];
     uint64_t seeds[BATCH];
     float labels[BATCH], p[BATCH];
     uint32_t step;
@@ -133,9 +157,17 @@ static void block_of(const struct bench_block *from, char (*of)[NET_NAME], struc
                 snprintf(of[to->n_of++], NET_NAME, "%s", name);
 }
 
+static uint32_t batch_of(const struct bench_net *from)
+{
+    for (uint32_t i = 0; i < BLOCKS && from->blocks[i].name != NULL; i++)
+        if (strcmp(from->blocks[i].of, "history") == 0)
+            return BATCH / 2;
+    return BATCH;
+}
+
 static struct net *net_of(const struct bench_net *from)
 {
-    static struct net_input inputs[FIELDS];
+    static struct net_input inputs[INPUTS];
     static char of[BLOCKS][FIELDS + BLOCKS][NET_NAME];
     struct net_block blocks[BLOCKS];
     uint32_t n = 0;
@@ -143,11 +175,13 @@ static struct net *net_of(const struct bench_net *from)
         inputs[i] = (struct net_input){.kind = NET_INPUT_ID, .dim = DIM};
         snprintf(inputs[i].name, NET_NAME, "f%u", i);
     }
+    inputs[FIELDS] =
+        (struct net_input){.name = "history", .kind = NET_INPUT_SEQUENCE, .dim = DIM, .max_len = HISTORY};
     for (; n < BLOCKS && from->blocks[n].name != NULL; n++)
         block_of(&from->blocks[n], of[n], &blocks[n]);
     struct net_head head = {.name = "click", .loss = "logloss", .weight = 1};
     snprintf(head.of, NET_NAME, "%s", from->top);
-    const struct net_spec spec = {FIELDS, n, 1, inputs, blocks, &head, BATCH};
+    const struct net_spec spec = {INPUTS, n, 1, inputs, blocks, &head, batch_of(from)};
     struct net *net;
     struct err err;
     if (net_new(&spec, &net, NULL, &err) < 0) {
@@ -160,6 +194,7 @@ static struct net *net_of(const struct bench_net *from)
 static void bench_init(struct bench *b, const struct bench_net *from)
 {
     b->net = net_of(from);
+    b->batch = batch_of(from);
     b->params = mem_array(net_param_floats(b->net), sizeof(float));
     b->dparams = mem_array(net_param_floats(b->net), sizeof(float));
     b->accum = mem_array(net_param_floats(b->net), sizeof(float));
@@ -175,7 +210,11 @@ static void data_init(struct bench_data *d)
     d->slots = mem_array((size_t)BATCHES * FIELDS * BATCH, sizeof *d->slots);
     for (size_t i = 0; i < (size_t)BATCHES * FIELDS * BATCH; i++)
         d->slots[i] = (uint32_t)rng_below(&rng, ROWS);
+    d->history = mem_array((size_t)BATCHES * BATCH * HISTORY, sizeof *d->history);
+    for (size_t i = 0; i < (size_t)BATCHES * BATCH * HISTORY; i++)
+        d->history[i] = (uint32_t)rng_below(&rng, ROWS);
     for (uint32_t i = 0; i < BATCH; i++) {
+        d->offsets[i + 1] = (i + 1) * HISTORY;
         d->labels[i] = rng_below(&rng, 10) == 0;
         d->seeds[i] = rng_u64(&rng);
     }
@@ -183,14 +222,16 @@ static void data_init(struct bench_data *d)
 
 static void bench_step(struct bench *b, struct bench_data *d, uint32_t way)
 {
-    const uint32_t *slots[FIELDS], *offsets[FIELDS] = {NULL};
+    const uint32_t *slots[INPUTS], *offsets[INPUTS] = {NULL};
     for (uint32_t i = 0; i < FIELDS; i++)
         slots[i] = d->slots + ((size_t)(d->step % BATCHES) * FIELDS + i) * BATCH;
+    slots[FIELDS] = d->history + (size_t)(d->step % BATCHES) * BATCH * HISTORY;
+    offsets[FIELDS] = d->offsets;
     const float *labels[] = {d->labels};
     float *p[] = {d->p};
     const struct net_rows table = {d->vectors, STRIDE};
     const bool dense = way == 2;
-    const struct net_batch batch = {.n = BATCH,
+    const struct net_batch batch = {.n = b->batch,
                                     .tables = &table,
                                     .slots = slots,
                                     .offsets = offsets,
@@ -207,7 +248,7 @@ static void bench_step(struct bench *b, struct bench_data *d, uint32_t way)
     if (way > 0)
         net_backward(b->net, b->params, &batch, dense ? b->dparams : NULL);
     if (dense)
-        net_step(b->net, b->params, b->accum, b->dparams, 1.0f / BATCH, 0.001f);
+        net_step(b->net, b->params, b->accum, b->dparams, 1 / (float)b->batch, 0.001f);
 }
 
 static bool chosen(int argc, char **argv, const char *name)
@@ -237,16 +278,17 @@ int main(int argc, char **argv)
                 if (turn <= 1 || t < benches[i].best[way]) // the first only warms up
                     benches[i].best[way] = t;
             }
-    printf("%s, batch %d, %d fields x %d; samples/s of CPU time, GFLOP/s\n", gemm_kernel(), BATCH, FIELDS,
-           DIM);
+    printf("%s, batch %d (256 with a sequence), %d fields x %d; samples/s of CPU time, GFLOP/s\n",
+           gemm_kernel(), BATCH, FIELDS, DIM);
     printf("%-20s %9s %5s   %9s %5s   %9s %5s\n", "", "predict", "", "FC frozen", "", "all", "");
     for (uint32_t i = 0; i < NETS; i++) {
         if (benches[i].net == NULL)
             continue;
         printf("%-20s", nets[i].name);
         for (uint32_t way = 0; way < WAYS; way++)
-            printf(" %9.0f %5.1f  ", BATCH / benches[i].best[way],
-                   net_flops(benches[i].net, way == 2, way > 0) * BATCH / benches[i].best[way] * 1e-9);
+            printf(" %9.0f %5.1f  ", benches[i].batch / benches[i].best[way],
+                   net_flops(benches[i].net, way == 2, way > 0) * benches[i].batch / benches[i].best[way] *
+                       1e-9);
         printf("\n");
     }
     return d.sum > 1e30;

@@ -3,12 +3,15 @@
 sum(c * output), with the statistics of the batch and with those stored, for tests/unit/test_layer_golden.c. Writes
 layers.bin beside this file.
 
-    pip download --no-deps fuxictr==2.3.10 && unzip fuxictr-2.3.10-*.whl -d DIR && PYTHONPATH=DIR python3 make_layer_golden.py
+    pip download --no-deps fuxictr==2.3.10
+    unzip fuxictr-2.3.10-*.whl -d DIR
+    PYTHONPATH=DIR python3 make_layer_golden.py
 
 Of FuxiCTR only the layers' own files are loaded, which need torch alone: Debian's python3-torch serves. The file is
 records until its end, as of make_net_golden.py; a name is CASE/WHAT, WHAT being:
 
-    x<i>, c, out                  (B, D_i), (B, D), (B, D)
+    x<i>, c, out                  (B, D_i), (B, D), (B, D); a sequence's entries (N, D_i)
+    lengths                       (B) entries of each sample, where x0 is a sequence
     block.<parameter>             and gradient.<the same>; buffers too, with after.<the same>
     gradient.x<i>
     frozen.out, frozen.x<i>       the same by stored statistics, where they differ
@@ -16,6 +19,8 @@ records until its end, as of make_net_golden.py; a name is CASE/WHAT, WHAT being
 import importlib.util
 import os
 import struct
+import sys
+import types
 
 import torch
 from torch import nn
@@ -27,7 +32,12 @@ B = 11
 def fuxictr(path, name):
     """A class of one file below fuxictr/pytorch/layers."""
     root = importlib.util.find_spec("fuxictr").submodule_search_locations[0]
-    spec = importlib.util.spec_from_file_location(name, os.path.join(root, "pytorch/layers", path))
+    for package in ("pytorch", "pytorch/layers", "pytorch/layers/attentions", "pytorch/layers/blocks"):
+        empty = types.ModuleType("fuxictr." + package.replace("/", "."))
+        empty.__path__ = [os.path.join(root, package)]
+        sys.modules.setdefault(empty.__name__, empty)  # without what its own __init__ would load
+    module_name = "fuxictr.pytorch.layers." + path[:-3].replace("/", ".")
+    spec = importlib.util.spec_from_file_location(module_name, os.path.join(root, "pytorch/layers", path))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return getattr(module, name)
@@ -67,7 +77,7 @@ def make(case, net, widths, forward, params=None):
     values = {k: v.clone() for k, v in net.state_dict().items()}
     for key, value in params(values.__getitem__).items():
         OUT.put(f"{case}/{key}", value)
-    xs = [torch.randn(B, w).requires_grad_() for w in widths]
+    xs = [torch.randn(w if isinstance(w, tuple) else (B, w)).requires_grad_() for w in widths]
     for i, x in enumerate(xs):
         OUT.put(f"{case}/x{i}", x)
     out = forward(xs)
@@ -210,6 +220,84 @@ def crosses():
         make(case, net, [5] * 4, fields(net))
 
 
+# ---- attention of a candidate over sequences
+
+L = 5
+
+
+class Padded:
+    """Entries of samples, (N, D), as (B, L, D) with zeros after each sample's own."""
+
+    def __init__(self, case, lengths):
+        self.mask = torch.arange(L)[None, :] < torch.tensor(lengths)[:, None]
+        self.n = sum(lengths)
+        OUT.put(f"{case}/lengths", torch.tensor(lengths, dtype=torch.float32))
+
+    def __call__(self, x):
+        return torch.zeros(B, L, x.shape[1]).index_put(torch.where(self.mask), x)
+
+
+def lengths_of(full):
+    return [L] * B if full else [1 + (3 * i + 2) % L for i in range(B)]
+
+
+def nearest(q, k, mask, n):
+    """The general search unit of FuxiCTR's SIM, by the inner product itself."""
+    index = torch.bmm(k, q.unsqueeze(2)).squeeze(2).masked_fill(~mask, -1e9).topk(n, dim=1)[1]
+    return torch.gather(k, 1, index.unsqueeze(-1).expand(-1, -1, k.shape[-1])), torch.gather(mask, 1, index)
+
+
+def attend(case, net, sequences, candidates, full=False, search=0, params=None):
+    """The candidate with zeros as far as it is narrower than an entry; `search`: over so many nearest."""
+    padded = Padded(case, lengths_of(full))
+
+    def forward(xs):
+        k = padded(torch.cat(xs[:len(sequences)], 1))
+        q = torch.cat(xs[len(sequences):], 1)
+        q = nn.functional.pad(q, (0, k.shape[2] - q.shape[1]))
+        k, mask = nearest(q.detach(), k, padded.mask, search) if search else (k, padded.mask)
+        return net(q, k, mask)
+
+    make(case, net, [(padded.n, w) for w in sequences] + candidates, forward, params)
+
+
+def narrow(net, dim, query):
+    """The columns of the first weight that a narrower candidate leaves: of q, k, q - k and q * k."""
+    first = "attention_layer.mlp.0.weight"
+    columns = [*range(query), *range(dim, 3 * dim + query)]
+    return lambda get: {"block." + key: get(key)[:, columns] if key == first else get(key) for key in names_of(net)}
+
+
+def multihead_is_pytorchs(net, dim, heads):
+    twin = nn.MultiheadAttention(dim, heads, bias=False, batch_first=True)
+    with torch.no_grad():
+        twin.in_proj_weight.copy_(torch.cat([net.W_q.weight, net.W_k.weight, net.W_v.weight]))
+        twin.out_proj.weight.copy_(net.W_o.weight)
+        q, k = torch.randn(B, dim), torch.randn(B, L, dim)
+        mask = torch.arange(L)[None, :] < torch.tensor(lengths_of(False))[:, None]
+        own = twin(q.unsqueeze(1), k, k, key_padding_mask=~mask)[0].squeeze(1)
+        assert torch.allclose(net(q, k, mask), own, atol=1e-5)
+
+
+def attentions():
+    din = fuxictr("attentions/target_attention.py", "DIN_Attention")
+    heads = fuxictr("attentions/target_attention.py", "MultiHeadTargetAttention")
+    attend("din", din(5, [9, 4]), [5], [5])
+    attend("din_softmax", din(5, [9], "Sigmoid", use_softmax=True), [5], [5])
+    attend("din_dice", din(7, [9, 4], "Dice"), [4, 3], [4, 3], full=True)
+    attend("din_batch", din(5, [9, 4], "Sigmoid", batch_norm=True), [5], [5], full=True)
+    net = din(7, [9, 4])
+    attend("din_narrow", net, [4, 3], [4], params=narrow(net, 7, 4))
+    net = heads(6, 6, 2)
+    multihead_is_pytorchs(net, 6, 2)
+    attend("sim_heads", net, [6], [6])
+    attend("sim_soft", heads(6, 8, 4), [6], [6], search=2)
+    net = din(7, [9, 4])
+    attend("sim_soft_din", net, [4, 3], [4], search=3, params=narrow(net, 7, 4))
+
+
 torch.manual_seed(1)
 mlps()
 crosses()
+torch.manual_seed(3)
+attentions()

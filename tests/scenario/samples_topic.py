@@ -153,6 +153,11 @@ def bounded(f):
     d = f.start_daemon("-c", config, *options, state="bounded")
     f.broker = broker
 
+    # Whole commits go, once they are trained on: so some hours, and a commit after each.
+    for n in range(21, 25):
+        wait_until(lambda: lines_read(f) and not f.status()["training"], 60, "an hour trained on")
+        hour_of_events(f, n)
+
     def within():
         log = f.status()["sample_log"]
         return lines_read(f) and log["gone_unpublished"] > 0 and log["bytes"] < 200_000 and log

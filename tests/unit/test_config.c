@@ -98,9 +98,9 @@ Test(config, default_scalars)
     cr_expect(c->time.out_of_order_ms == 5000 && c->time.max_future_ms == 3600000 &&
               c->time.idle_after_ms == 10000);
     cr_expect_str_eq(c->dlq_suffix, ".dlq");
-    cr_expect(c->dedupe.window_ms == 600000 && c->dedupe.max == 20000000);
+    cr_expect(c->dedupe.window_ms == 600000 && c->dedupe.max == 10000000);
     cr_expect(c->join.window_ms == 600000 && c->join.emit == STATE_EMIT_WAIT && !c->join.corrections);
-    cr_expect(c->join.keep_negatives == 1.0 && c->join.max_pending == 5000000 &&
+    cr_expect(c->join.keep_negatives == 1.0 && c->join.max_pending == 2000000 &&
               c->join.watch_of == STATE_WATCH_MAX);
     cr_expect_eq(c->join.labels, 0x1feu);
     cr_expect(c->update.every_ms == 300000 && c->update.bootstrap_samples == 100000 &&
@@ -111,7 +111,7 @@ Test(config, default_scalars)
     cr_expect(c->publish.digest_every == 12 && c->publish.enabled);
     cr_expect_str_eq(c->state.dir, "./freshet-state");
     cr_expect(c->state.commit_every_ms == 1000 && c->state.commit_events == 500000);
-    cr_expect(c->state.cache_bytes == 1u << 30 && c->state.body_cache_bytes == 128u << 20);
+    cr_expect(c->state.cache_bytes == 768u << 20 && c->state.body_cache_bytes == 128u << 20);
     cr_expect(c->state.block_cache_bytes == 256u << 20 && c->state.samples_keep_ms == 30 * DAY);
     cr_expect_str_eq(c->http.host, "127.0.0.1");
     cr_expect(c->http.port == 7878 && c->http.connections == 256 && c->http.body_bytes == 1u << 20);
@@ -343,6 +343,73 @@ Test(config, every_preset_is_a_net)
         cr_expect(c->model.n_blocks > 0 && c->model.n_heads == 2, "%s", p->name);
         config_free(c);
     }
+}
+
+// What is wrong with a head's target; where it stands is checked with the other errors of heads.
+Test(config, targets_of_heads)
+{
+    static const struct {
+        const char *text, *message;
+    } wrong[] = {
+        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {click: {of: hour}, x: {of: "
+         "hour, label: like, given: clik}}}}\n",
+         "head x.given: no label \"clik\" in join.labels; did you mean \"click\"?"},
+        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {like: {of: hour, given: "
+         "like}}}}\n",
+         "head like.given is its own label"},
+        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {like: {of: hour, through: "
+         "click}, click: {of: hour}}}}\n",
+         "head like.through: no earlier head \"click\""},
+        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {click: {of: hour}, like: "
+         "{of: hour, through: click, given: click}}}}\n",
+         "head like.through: the loss is over all impressions, so neither head may have \"given\""},
+        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {click: {of: hour, loss: "
+         "watch_time}}}}\n",
+         "head click: watch_time is of what was watched: it needs label: watch"},
+        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {watch: {of: hour, loss: "
+         "fraction}}}}\n",
+         "head watch: loss fraction needs \"length\": the feature that is the whole"},
+        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {watch: {of: hour, length: "
+         "hour, threshold: 0.8}}}}\n",
+         "head watch.length: \"hour\" must be a number as it is, in ms, without log1p, bucketize or "
+         "embedding"},
+        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {watch: {of: hour, loss: "
+         "watch_time, threshold: 3}}}}\n",
+         "head watch: a threshold makes classes, for which loss watch_time is not"},
+        {"join: {labels: {watch: {}}, keep_negatives: 0.5}\nmodels: {m: {heads: {watch: {of: hour, loss: "
+         "watch_time}}}}\n",
+         "head watch: join.keep_negatives keeps 0.5 of the negatives of watch, but watch_time needs all of "
+         "them"},
+        {"models: {m: {heads: {click: {of: hour}}, score: click * lik}}\n",
+         "models.m.score, column 9: no head or function \"lik\""},
+        {"models: {m: {heads: {click: {of: hour}}, score: [click]}}\n",
+         "models.m.score must be an expression"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct config *c;
+        struct err err;
+        cr_expect_lt(load_text(wrong[i].text, &c, &err), 0, "%s", wrong[i].text);
+        cr_expect_not_null(strstr(err.message, wrong[i].message), "%s", err.message);
+    }
+    struct config *c = load_good("join: {labels: {click: {}, like: {}, watch: {}}}\n"
+                                 "stream: {items: {topic: items}}\n"
+                                 "features: {hour: {hour: timestamp}, whole: {number: item.length}}\n"
+                                 "models:\n"
+                                 "  m:\n"
+                                 "    heads:\n"
+                                 "      click: {of: hour}\n"
+                                 "      like: {of: hour, through: click}\n"
+                                 "      seconds: {of: hour, label: watch, loss: watch_time}\n"
+                                 "      share: {of: hour, label: watch, loss: fraction, length: whole}\n"
+                                 "      done: {of: hour, label: watch, threshold: 0.8, length: whole}\n"
+                                 "      liked: {of: hour, label: like, given: click}\n"
+                                 "    score: click * (1 + seconds)^0.5\n");
+    const struct config_head *h = c->model.heads;
+    cr_expect(h[0].given == -1 && h[0].through == -1 && h[0].length == -1 && !h[0].valued);
+    cr_expect(h[1].through == 0 && h[2].valued && h[3].length == config_feature_find(c, "whole"));
+    cr_expect(h[4].threshold == 0.8 && h[4].valued && h[5].given == ACTION_CLICK);
+    cr_expect_not_null(c->model.score);
+    config_free(c);
 }
 
 Test(config, pairs_of_fields)

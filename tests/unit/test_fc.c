@@ -36,7 +36,7 @@ static void bench_init(struct bench *b, struct layer_value first, struct layer_v
                                     .n_of = 1,
                                     .of = of,
                                     .options = {{"mlp", .dims = {WIDE}}, first, second}};
-    const struct net_head head = {"click", "deep", "logloss", 1};
+    const struct net_head head = {"click", "deep", "logloss", 1, ""};
     const struct net_spec spec = {1, 1, 1, &input, &block, &head, BATCH};
     struct rng rng = rng_of(3);
     struct err err;

@@ -486,7 +486,8 @@ static struct entity *group(struct run *run, enum group_of of, const struct even
     struct group_key got;
     struct entity *t = NULL;
     struct str name = text_of(e->value, text);
-    entities_group_prefetch(run->es, &key);
+    for (uint32_t stage = 0; stage < 3; stage++)
+        entities_group_fetch(run->es, &key, stage);
     cr_assert_eq(entities_group(run->es, &key, create ? name : (struct str){0}, &t, NULL), 0);
     cr_assert(t != NULL || !create);
     if (t == NULL)

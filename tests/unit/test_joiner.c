@@ -486,3 +486,76 @@ Test(joiner, shows_what_a_user_waits_for_oldest_first)
     cr_assert(joiner_bytes(j) > 0);
     joiner_free(j);
 }
+
+// Labels that a later config does not have still stand in blocks.
+Test(joiner, label_sets_widen_for_an_older_config)
+{
+    enum { N = 300, FAR = 20 };
+    struct state_join_options many = options_of(STATE_EMIT_WAIT, STATE_WATCH_MAX);
+    struct state_join_options few = options_of(STATE_EMIT_WAIT, STATE_WATCH_MAX);
+    struct samples_seen seen = {0};
+    struct buf block = {0};
+    many.labels |= 1u << FAR;
+    few.labels = 1u << ACTION_CLICK;
+    struct joiner *j = joiner_new(&many);
+    for (uint64_t k = 0; k < N; k++) {
+        joiner_impression(j, &(struct state_impression){.user = k + 1, .item = 2, .ts = 1000});
+        const uint8_t action = k % 2 == 0 ? ACTION_CLICK : FAR;
+        joiner_feedback(j, &(struct state_feedback){
+                               .user = k + 1, .item = 2, .ts = 1000 + (int64_t)k % 7, .action = action});
+    }
+    joiner_advance(j, 1004, seen_add, &seen); // of the others the feedback is held
+    joiner_block_put(j, 0, &block);
+    joiner_free(j);
+    j = rebuild(&few, &block, 0, 1);
+    joiner_advance(j, INT64_MAX, seen_add, &seen);
+    cr_assert_eq(seen.n, N);
+    for (uint64_t k = 0; k < N; k++) {
+        const uint8_t action = k % 2 == 0 ? ACTION_CLICK : FAR;
+        cr_assert_eq(seen.s[k].labels, 1u << action);
+        cr_assert_eq(seen.s[k].label_ts[action], 1000 + (int64_t)k % 7);
+    }
+    joiner_free(j);
+    buf_done(&block);
+    seen_done(&seen);
+}
+
+Test(joiner, feedback_beyond_its_bound_is_settled)
+{
+    enum { BOUND = 65536, MORE = 1000 };
+    struct state_join_options o = options_of(STATE_EMIT_WAIT, STATE_WATCH_MAX);
+    struct state_join_counts counts;
+    o.max_pending = 1000;
+    struct joiner *j = joiner_new(&o);
+    for (uint64_t k = 0; k < BOUND + MORE; k++)
+        joiner_feedback(
+            j, &(struct state_feedback){.user = k, .item = 2, .ts = (int64_t)k, .action = ACTION_CLICK});
+    joiner_counts(j, &counts);
+    cr_assert(counts.held == BOUND && counts.settled_early == MORE && counts.orphans == MORE);
+    joiner_free(j);
+}
+
+Test(joiner, keeps_to_what_it_may_take)
+{
+    struct state_join_options o = options_of(STATE_EMIT_FIRST_LABEL, STATE_WATCH_MAX);
+    o.max_pending = 100000;
+    o.remember_ms = 10 * WINDOW;
+    struct samples_seen seen = {0};
+    struct joiner *j = joiner_new(&o);
+    for (uint64_t k = 0; k < 4 * o.max_pending; k++) {
+        const int64_t ts = (int64_t)(k / 200);
+        joiner_impression(j, &(struct state_impression){.user = k, .item = 2, .ts = ts});
+        joiner_feedback(j, &(struct state_feedback){.user = k, .item = 2, .ts = ts, .action = ACTION_WATCH});
+        if (k % 1000 == 0) {
+            struct buf block = {0};
+            joiner_advance(j, ts - 1, seen_add, &seen);
+            joiner_block_put(j, k / 1000, &block);
+            buf_done(&block);
+            seen.n = 0;
+        }
+        cr_assert(joiner_bytes(j) <= joiner_bytes_most(&o) + (1 << 20)); // lists of a block, sources
+    }
+    cr_assert(joiner_bytes(j) > joiner_bytes_most(&o) / 2);
+    joiner_free(j);
+    seen_done(&seen);
+}

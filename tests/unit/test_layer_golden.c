@@ -13,7 +13,7 @@
 #include "models/plan.h"
 #include "tests/unit/golden.h"
 
-enum { BATCH = 11, MAX_IN = 8 };
+enum { BATCH = 11, MAX_IN = 8, MAX_LEN = 5 };
 
 struct golden_case {
     const char *name, *kind;
@@ -56,6 +56,44 @@ static const struct golden_case cases[] = {
     {"bilinear_dot", "bilinear", {4, 6, 3}, {{"bilinear", .text = "interaction"}, {"output", .text = "dot"}}},
     {"fm", "fm", {5, 5, 5, 5}, {{0}}},
     {"fm_vector", "fm", {5, 5, 5, 5}, {{"vector", .number = 1}}},
+    {"din", "din", {5, 5}, {{"din", .dims = {9, 4}}, {"candidate", .text = "x1"}}},
+    {"din_softmax",
+     "din",
+     {5, 5},
+     {{"din", .dims = {9}},
+      {"candidate", .text = "x1"},
+      {"activation", .text = "sigmoid"},
+      {"softmax", .number = 1}}},
+    {"din_dice",
+     "din",
+     {4, 3, 4, 3},
+     {{"din", .dims = {9, 4}}, {"candidate", .text = "x2 x3"}, {"activation", .text = "dice"}}},
+    {"din_batch",
+     "din",
+     {5, 5},
+     {{"din", .dims = {9, 4}},
+      {"candidate", .text = "x1"},
+      {"activation", .text = "sigmoid"},
+      {"norm", .text = "batch"}}},
+    {"din_narrow", "din", {4, 3, 4}, {{"din", .dims = {9, 4}}, {"candidate", .text = "x2"}}},
+    {"sim_heads",
+     "sim",
+     {6, 6},
+     {{"candidate", .text = "x1"},
+      {"search", .text = "none"},
+      {"heads", .number = 2},
+      {"width", .number = 6}}},
+    {"sim_soft",
+     "sim",
+     {6, 6},
+     {{"candidate", .text = "x1"}, {"k", .number = 2}, {"heads", .number = 4}, {"width", .number = 8}}},
+    {"sim_soft_din",
+     "sim",
+     {4, 3, 4},
+     {{"candidate", .text = "x2"},
+      {"k", .number = 3},
+      {"attention", .text = "din"},
+      {"units", .dims = {9, 4}}}},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -65,6 +103,7 @@ struct bench {
     struct net *net;
     struct layer *layer;
     uint32_t n_in;
+    uint32_t offsets[BATCH + 1]; // of the sequences
     float *params, *dparams;
 };
 
@@ -82,19 +121,32 @@ static const float *numbered(const struct bench *b, const char *what, uint32_t i
     return numbers(b, name);
 }
 
+// What stands before a candidate is a sequence.
+static uint32_t sequences_of(const struct golden_case *k)
+{
+    for (const struct layer_value *v = k->options; v->name != NULL; v++)
+        if (strcmp(v->name, "candidate") == 0)
+            return (uint32_t)atoi(v->text + 1);
+    return 0;
+}
+
 static struct net *case_net(const struct golden_case *k, uint32_t n)
 {
     struct net_input inputs[MAX_IN] = {0};
     char of[MAX_IN][NET_NAME];
+    const uint32_t n_sequences = sequences_of(k);
     for (uint32_t i = 0; i < n; i++) {
-        inputs[i] = (struct net_input){.kind = NET_INPUT_ID, .dim = k->widths[i]};
+        const bool sequence = i < n_sequences;
+        inputs[i] = (struct net_input){
+            .kind = sequence ? NET_INPUT_SEQUENCE : NET_INPUT_ID, .dim = k->widths[i], .max_len = MAX_LEN};
         snprintf(inputs[i].name, NET_NAME, "x%u", i);
+        snprintf(inputs[i].offsets_as, NET_NAME, "%s", sequence && i > 0 ? "x0" : "");
         snprintf(of[i], NET_NAME, "x%u", i);
     }
-    struct net_block block = {.name = "block", .n_of = n, .of = of};
+    struct net_block block = {.name = "block", .n_of = n_sequences > 0 ? n_sequences : n, .of = of};
     snprintf(block.kind, NET_NAME, "%s", k->kind);
     memcpy(block.options, k->options, sizeof k->options);
-    const struct net_head head = {"y", "block", "logloss", 1};
+    const struct net_head head = {"y", "block", "logloss", 1, ""};
     const struct net_spec spec = {n, 1, 1, inputs, &block, &head, BATCH};
     struct net *net;
     struct err err;
@@ -145,7 +197,7 @@ static void buffer_after_near(const struct bench *b, const struct net_param *p, 
 static void value_near(const struct bench *b, const char *what, const struct value *v, const float *x,
                        const float *golden)
 {
-    for (size_t i = 0; i < (size_t)BATCH * v->dim; i++)
+    for (size_t i = 0; i < (size_t)v->rows * v->dim; i++)
         near_one(b, what, i, x[i / v->dim * v->stride + i % v->dim], golden[i]);
 }
 
@@ -155,9 +207,21 @@ static void inputs_set(const struct bench *b)
     for (uint32_t i = 0; i < b->n_in; i++) {
         struct value *v = &b->net->values[i];
         const float *golden = numbered(b, "x", i);
-        for (size_t r = 0; r < BATCH; r++)
+        for (size_t r = 0; r < v->rows; r++)
             memcpy(v->x + r * v->stride, golden + r * v->dim, v->dim * sizeof *golden);
-        v->rows = BATCH;
+    }
+}
+
+// Rows of the values: those of the samples, or of their entries. `sequences`: there are any.
+static void rows_set(struct bench *b, bool sequences)
+{
+    const float *lengths = sequences ? numbers(b, "lengths") : NULL;
+    for (uint32_t i = 0; i < BATCH && sequences; i++)
+        b->offsets[i + 1] = b->offsets[i] + (uint32_t)lengths[i];
+    for (uint32_t i = 0; i < b->net->n_values; i++) {
+        struct value *v = &b->net->values[i];
+        v->rows = v->ragged ? b->offsets[BATCH] : BATCH;
+        v->offsets = v->ragged ? b->offsets : NULL;
     }
 }
 
@@ -192,11 +256,10 @@ static void check_case(const struct golden *g, const struct golden_case *k)
     while (b.n_in < MAX_IN && k->widths[b.n_in] > 0)
         b.n_in++;
     b.net = case_net(k, b.n_in);
-    for (uint32_t i = 0; i < b.net->n_layers; i++) {
+    for (uint32_t i = 0; i < b.net->n_layers; i++)
         if (!b.net->layers[i].implicit)
             b.layer = &b.net->layers[i];
-        b.net->layers[i].out->rows = BATCH;
-    }
+    rows_set(&b, sequences_of(k) > 0);
     b.params = mem_array(net_param_floats(b.net), sizeof(float));
     b.dparams = mem_array(net_param_floats(b.net), sizeof(float));
     params_each(&b, "", false, param_set);

@@ -38,3 +38,42 @@ Test(loss, names)
     cr_assert_eq(net_loss_find("logloss"), net_losses);
     cr_assert_null(net_loss_find("hinge"));
 }
+
+// Of both logits; the loss is that of the product.
+Test(loss, pairs_by_finite_differences)
+{
+    const double h = 1e-5, ys[] = {0, 0.3, 1};
+    for (uint32_t i = 0; i < 3; i++)
+        for (double z = -6; z <= 6; z += 0.73)
+            for (double w = -6; w <= 6; w += 0.71) {
+                const double y = ys[i], p = 1 / (1 + exp(-z)) / (1 + exp(-w));
+                const double loss = -y * log(p) - (1 - y) * log1p(-p);
+                cr_assert(fabs(net_pair_loss(z, w, y) - loss) < 1e-9 * fmax(1, loss));
+                float dz, dw;
+                net_pair_gradient((float)z, (float)w, (float)y, &dz, &dw);
+                double by_z = (net_pair_loss(z + h, w, y) - net_pair_loss(z - h, w, y)) / (2 * h);
+                double by_w = (net_pair_loss(z, w + h, y) - net_pair_loss(z, w - h, y)) / (2 * h);
+                cr_assert(fabs(by_z - (double)dz) < 1e-5 && fabs(by_w - (double)dw) < 1e-5,
+                          "z %g, w %g, y %g", z, w, y);
+            }
+}
+
+Test(loss, pairs_finite_far_out)
+{
+    for (uint32_t i = 0; i < 8; i++) {
+        const float z = i & 1 ? 80.f : -80.f, w = i & 2 ? 80.f : -80.f, y = i & 4 ? 1.f : 0.f;
+        float dz, dw;
+        net_pair_gradient(z, w, y, &dz, &dw);
+        cr_assert(isfinite(dz) && isfinite(dw) && isfinite(net_pair_loss((double)z, (double)w, (double)y)));
+    }
+}
+
+// Trained to t / (1 + t), exp(z) is t.
+Test(loss, watch_time_predicts_the_time)
+{
+    const struct net_loss *l = net_loss_find("watch_time");
+    for (float t = 0.01f; t < 1000; t *= 3) {
+        cr_assert(fabsf(l->predict(logf(t)) / t - 1) < 1e-5f);
+        cr_assert(fabsf(l->gradient(logf(t), t)) < 1e-6f);
+    }
+}

@@ -540,6 +540,30 @@ Test(source, a_paused_part_is_not_idle)
     source_free(s);
 }
 
+// A process that stood still has not looked at the log: its parts are not idle when it wakes.
+Test(source, time_without_polls_is_not_idleness)
+{
+    static const int64_t a[] = {10, -1};
+    static const int64_t a2[] = {20, -1};
+    const struct source_part part = {0};
+    struct script script = {.parts = {a}};
+    struct source_options o = options();
+    o.idle_after_ms = 10000;
+    test_now_us = 0;
+    struct source *s = script.source = source_new(&o, &script_ops, &script, &part, 1);
+    cr_assert_str_eq(poll_text(s), "10");
+    test_now_us = INT64_C(3600) * 1000000;
+    cr_assert_str_eq(poll_text(s), "");
+    script.parts[0] = a2;
+    cr_assert_str_eq(poll_text(s), "20");
+    for (int i = 0; i < 10; i++) {
+        cr_assert_str_eq(poll_text(s), "");
+        test_now_us += 1000000;
+    }
+    cr_assert_str_eq(poll_text(s), "idle0");
+    source_free(s);
+}
+
 Test(source, a_stopped_part_is_neither_waited_for_nor_idle)
 {
     static const int64_t a[] = {10, 30, -2};

@@ -777,6 +777,45 @@ Test(state, the_log_is_kept_as_long_as_samples_are, .timeout = 60)
     place_remove(&p);
 }
 
+static uint64_t memory_sum(const struct state_memory *m)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < STATE_MEMORY_KINDS; i++)
+        sum += m->bytes[i];
+    return sum;
+}
+
+// It grows with what comes, a commit ends it, and with commits at a bound nothing exceeds what it may take.
+Test(state, what_waits_for_a_commit_is_counted, .timeout = 60)
+{
+    enum { BOUND = 700 << 10 };
+    struct place p = place_new();
+    struct state_options o = options_plain();
+    struct state *s = open_state(&p, &o);
+    struct state_memory most;
+    struct state_memory used;
+    uint64_t commits = 0;
+    state_memory_most(&o, BOUND, &most);
+    for (uint64_t n = 0; n < EVENTS;) {
+        uint64_t before = state_dirty_bytes(s);
+        event_apply(s, n++);
+        cr_assert(n % 100 != 0 || state_dirty_bytes(s) >= before);
+        if (state_dirty_bytes(s) < BOUND)
+            continue;
+        commit(s, progress_of(&n));
+        state_trim(s);
+        cr_assert_lt(state_dirty_bytes(s), BOUND / 2);
+        commits++;
+        state_memory(s, &used);
+        cr_assert(used.bytes[STATE_MEMORY_COMMIT] <= most.bytes[STATE_MEMORY_COMMIT] + (1 << 20));
+        cr_assert(used.bytes[STATE_MEMORY_ENTITIES] <= most.bytes[STATE_MEMORY_ENTITIES]);
+        cr_assert(memory_sum(&used) <= memory_sum(&most));
+    }
+    cr_assert_gt(commits, 0);
+    state_close(s);
+    place_remove(&p);
+}
+
 // ---- layout, groups, expiry -------------------------------------------------------------------------------
 
 static const char layout_text[] = "window 0 1h\nwindow 1 1d\nsequence 1 click\n";
@@ -840,7 +879,8 @@ static struct entity *group_get(struct state *s, uint64_t user, uint64_t value, 
     struct entity *e = NULL;
     struct err err = {0};
     struct str bucket = text != NULL ? str_of(text) : (struct str){0};
-    state_group_prefetch(s, &key);
+    for (uint32_t stage = 0; stage < 3; stage++)
+        state_group_fetch(s, &key, stage);
     cr_assert_eq(state_group(s, &key, bucket, &e, &err), 0, "%s", err.message);
     return e;
 }

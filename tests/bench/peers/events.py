@@ -2,8 +2,12 @@
 """The events of the peers' benchmark: those of `freshet simulate`, and in the context of each who the user is, so that
 everybody can count by gender, age and geo without a table of profiles.
 
-Usage: simulate ... | events.py [--key]    JSONL to JSONL; with --key each line begins with the user id and a tab
+Usage: simulate ... | events.py [--key] [--until MS]    JSONL to JSONL
+
+With --key each line begins with the user id and a tab. --until leaves out events from that time on: the feedback that
+the simulator lets trickle in after its last impression.
 """
+import argparse
 import sys
 import zlib
 
@@ -17,11 +21,18 @@ def attributes(user):
     return text.encode()
 
 
-def add_context(lines):
+def time_of(line):
+    begin = line.index(b'"timestamp":') + 12
+    return int(line[begin:begin + 13])
+
+
+def add_context(lines, until):
     """(user id, line with the context) of each line."""
     known = {}
     for line in lines:
         line = line.rstrip()
+        if until is not None and time_of(line) >= until:
+            continue
         begin = line.index(b'"user_id":"') + 11
         user = line[begin:line.index(b'"', begin)]
         more = known.get(user)
@@ -34,10 +45,13 @@ def add_context(lines):
 
 
 def main():
-    key = "--key" in sys.argv[1:]
+    p = argparse.ArgumentParser()
+    p.add_argument("--key", action="store_true")
+    p.add_argument("--until", type=int)
+    a = p.parse_args()
     out = sys.stdout.buffer
-    for user, line in add_context(sys.stdin.buffer):
-        out.write(user + b"\t" + line + b"\n" if key else line + b"\n")
+    for user, line in add_context(sys.stdin.buffer, a.until):
+        out.write(user + b"\t" + line + b"\n" if a.key else line + b"\n")
 
 
 if __name__ == "__main__":

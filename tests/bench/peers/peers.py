@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One topic, one machine, in turn: a bare loop, Kafka Streams, freshet without training and with it.
+"""One topic, one machine, in turn: a bare loop, Kafka Streams, and freshet: the state alone, with its samples in a topic
+as well, with training.
 
     peers.py --freshet F --bare B [--classpath CP] [--events N] [--rounds K] [--users N] [--items N] [--rate R]
              [--no-buckets] [--check [--log FILE]] [--streams name=value]... [--set path=value]...
@@ -57,7 +58,7 @@ class Bench:
         self.f = Freshet(a.freshet)
         self.runs = 0
         self.broker_pid = None
-        self.trickled = 0
+        self.trickled = 0  # events that came between runs
         self.java = None  # the one that was started last
 
     # ---- broker and topic
@@ -75,28 +76,33 @@ class Bench:
 
     def load(self, events, keep=None, start=START, seed=1):
         """About so many events, of which every third is feedback, into the topic; `keep`: also into that file."""
-        simulate = [self.f.binary, "simulate", "--slate", "1", "--events", str(int(events / 1.49)), "--users",
-                    str(self.a.users), "--items", str(self.a.items), "--rate", str(self.a.rate), "--start", str(start),
-                    "--seed", str(seed)] if self.a.log is None else ["cat", self.a.log]
-        kcat = ["kcat", "-P", "-b", self.f.broker, "-t", "events", "-K", "\t", "-X", "linger.ms=50",
-                "-X", "batch.num.messages=10000", "-X", "enable.idempotence=true"]
+        impressions = int(events / 1.49)
         add_context = [sys.executable, os.path.join(HERE, "events.py")]
-        made = subprocess.Popen(simulate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        with_key = subprocess.Popen([*add_context, "--key"], stdin=made.stdout, stdout=subprocess.PIPE)
-        subprocess.run(kcat, stdin=with_key.stdout, check=True)
-        if made.wait() != 0 or with_key.wait() != 0:
-            sys.exit("the events could not be made")
+        if self.a.log is not None:
+            make = ["cat", self.a.log]
+        else:
+            make = [self.f.binary, "simulate", "--slate", "1", "--events", str(impressions), "--users", str(self.a.users),
+                    "--items", str(self.a.items), "--rate", str(self.a.rate), "--start", str(start), "--seed", str(seed)]
+            add_context += ["--until", str(start + int(impressions / self.a.rate * 1000))]
+        kcat = ["kcat", "-P", "-b", self.f.broker, "-t", "events", "-K", "\t", "-X", "linger.ms=50",
+                "-X", "batch.num.messages=10000", "-X", "enable.idempotence=true", "-X", "log_level=3"]
+        self.pipe(make, [*add_context, "--key"], kcat)
         if keep:
             with open(keep, "wb") as out:
-                made = subprocess.Popen(simulate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-                subprocess.run(add_context, stdin=made.stdout, stdout=out, check=True)
-                made.wait()
+                self.pipe(make, add_context, ["cat"], out)
+
+    def pipe(self, make, change, take, out=None):
+        made = subprocess.Popen(make, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        changed = subprocess.Popen(change, stdin=made.stdout, stdout=subprocess.PIPE)
+        subprocess.run(take, stdin=changed.stdout, stdout=out, check=True)
+        if made.wait() != 0 or changed.wait() != 0:
+            sys.exit("the events could not be made")
 
     def trickle(self):
-        """Some more events, later ones, and time to take them in: what is killed now has work under way."""
-        span = int(self.a.events / 1.49 / self.a.rate * 1000)
-        self.trickled += 1
-        self.load(20_000, None, START + self.trickled * (span + 60_000), 1 + self.trickled)
+        """Some more events, and time to take them in: what is killed now has work under way."""
+        start = START + int((self.a.events + self.trickled) / 1.49 / self.a.rate * 1000)
+        self.trickled += 20_000
+        self.load(20_000, start=start, seed=1 + self.trickled)
         time.sleep(3)
 
     def measured(self, name, work):
@@ -194,7 +200,8 @@ class Bench:
         more = [x for pair in self.a.set for x in ("--set", pair)]
         if not self.a.buckets:
             more += ["--set", "counters.item.by=[]"]
-        return self.f.start_daemon("-c", CONFIG, "--set", f"publish.topic={state}-deltas", *options, *more,
+        return self.f.start_daemon("-c", CONFIG, "--set", f"publish.topic={state}-deltas",
+                                   *(o.replace("STATE", state) for o in options), *more,
                                    state=state, wait=False)
 
     def metrics(self, daemon):
@@ -210,13 +217,19 @@ class Bench:
     def read(self, daemon):
         return self.metrics(daemon).get("freshet_messages_total", 0)
 
+    def at_rest(self, daemon):
+        """Nothing more to read, to train or to publish."""
+        s = self.f.status()
+        return (s["lag"] == 0 and not s["training"] and s["updates_waiting"] == 0
+                and self.metrics(daemon).get("freshet_samples_unpublished", 0) == 0)
+
     def freshet(self, *options):
         def work(state):
             begin = time.monotonic()
             daemon = self.start_freshet(state, *options)
             wait_until(lambda: self.read(daemon) >= self.events / 5, WAIT_S, "a fifth")
             warm, warm_wall = Usage(daemon.pid).cpu, time.monotonic() - begin
-            wait_until(lambda: self.read(daemon) >= self.events, WAIT_S, "the end of the log")
+            wait_until(lambda: self.read(daemon) >= self.events and self.at_rest(daemon), WAIT_S, "the end of the log")
             wall = time.monotonic() - begin
             daemon.kill(15)
             written = self.closing(daemon.popen)
@@ -255,7 +268,9 @@ class Bench:
         if self.a.classpath:
             rows.append(self.measured("Kafka Streams", self.streams))
             shutil.rmtree(self.f.path("streams"))
-        rows.append(self.measured("freshet", self.freshet("--set", "update.enabled=false")))
+        state_only, topic = ("--set", "update.enabled=false"), ("--set", "publish.samples.topic=STATE-samples")
+        rows.append(self.measured("freshet", self.freshet(*state_only)))
+        rows.append(self.measured("freshet + topic", self.freshet(*state_only, *topic)))
         rows.append(self.measured("freshet + training", self.freshet()))
         return rows
 
@@ -297,7 +312,7 @@ class Bench:
     def check(self):
         events, dump, samples = self.f.path("events.jsonl"), self.f.path("dump"), self.f.path("samples")
         self.load(self.a.events, events)
-        self.bare(None)
+        self.events = self.count()
         popen = self.start_streams("check", f"events={self.events}", "dump=" + dump)
         for what in "ready", "warm", "done":
             self.heard(popen, "check", what)
@@ -337,7 +352,7 @@ def main():
     p.add_argument("--rounds", type=int, default=1)
     p.add_argument("--users", type=int, default=200_000)
     p.add_argument("--items", type=int, default=20_000)
-    p.add_argument("--rate", type=float, help="impressions a second of event time; default 2000, with --check 0.5")
+    p.add_argument("--rate", type=float, help="impressions a second of event time; default 1000, with --check 0.5")
     p.add_argument("--no-buckets", dest="buckets", action="store_false", help="neither side counts by bucket")
     p.add_argument("--check", action="store_true")
     p.add_argument("--log", help="with --check: these events, and not simulated ones")
@@ -346,7 +361,7 @@ def main():
     a = p.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and nothing stays behind
     a.events = a.events or (100_000 if a.check else 3_000_000)
-    a.rate = a.rate or (0.5 if a.check else 2000)
+    a.rate = a.rate or (0.5 if a.check else 1000)
     if a.check and not a.classpath:
         sys.exit(77)
     return Bench(a).run()

@@ -54,7 +54,7 @@ public final class Peers {
     private static final LongAdder restored = new LongAdder();
 
     private final Map<String, String> args = new HashMap<>(Map.of("threads", "2", "commit_ms", "10000", "cache_mb", "512",
-            "join_ms", "600000", "buckets", "true", "pending", "rocksdb", "events", "0", "app", "peers"));
+            "join_ms", "600000", "buckets", "true", "pending", "memory", "events", "0", "app", "peers"));
 
     public static void main(String[] argv) throws Exception {
         new Peers(argv).run();
