@@ -489,7 +489,7 @@ bool daemon_ready(const struct daemon *d, const char **ret_why)
         *ret_why = "the broker has not told the partitions yet";
     else if (!d->caught_up)
         *ret_why = "catching up with the log";
-    else if (updater_served(d->engine->updater) == 0)
+    else if (d->config->update.enabled && updater_served(d->engine->updater) == 0)
         *ret_why = "no model version yet";
     else if (d->disk_full)
         *ret_why = "commits fail: the disk is full";

@@ -246,6 +246,10 @@ def broker_away(freshet):
     wait_until(lambda: offsets(freshet, "away"), 60, "a commit")
     freshet.check("kafka" not in freshet.get("/readyz").text, "it goes on when the broker comes")
     freshet.equal(d.stop(), 0, "and ends at SIGTERM")
+    d = freshet.start_daemon(*QUIET, state="away")
+    freshet.wait_ready()
+    freshet.check(True, "with updates switched off it is ready without a model")
+    d.stop()
     freshet.check(sum(map(int, offsets(freshet, "away").values())) > 0, "with the events read")
 
 

@@ -110,7 +110,7 @@ Test(config, default_scalars)
     cr_expect_str_eq(c->publish.topic, "freshet-deltas");
     cr_expect(c->publish.digest_every == 12 && c->publish.enabled);
     cr_expect_str_eq(c->state.dir, "./freshet-state");
-    cr_expect(c->state.commit_every_ms == 1000 && c->state.commit_events == 500000);
+    cr_expect(c->state.commit_every_ms == 1000 && c->state.commit_events == 1000000);
     cr_expect(c->state.cache_bytes == 768u << 20 && c->state.body_cache_bytes == 128u << 20);
     cr_expect(c->state.block_cache_bytes == 256u << 20 && c->state.samples_keep_ms == 30 * DAY);
     cr_expect_str_eq(c->http.host, "127.0.0.1");
