@@ -80,12 +80,6 @@ static inline void buf_put_be16(struct buf *b, uint16_t v)
     buf_put(b, &v, sizeof v);
 }
 
-static inline void buf_put_be32(struct buf *b, uint32_t v)
-{
-    v = __builtin_bswap32(v);
-    buf_put(b, &v, sizeof v);
-}
-
 static inline void buf_put_be64(struct buf *b, uint64_t v)
 {
     v = __builtin_bswap64(v);

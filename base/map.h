@@ -23,10 +23,4 @@ uint32_t map_get(const struct map *m, uint64_t key); // MAP_NONE if absent
 uint32_t *map_at(struct map *m, uint64_t key);
 bool map_remove(struct map *m, uint64_t key);
 size_t map_bytes(const struct map *m);
-static inline void map_prefetch(const struct map *m, uint64_t key)
-{
-    if (m->keys != NULL)
-        __builtin_prefetch(&m->keys[key & m->mask]);
-}
-
 #endif

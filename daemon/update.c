@@ -66,17 +66,6 @@ int updater_net_new(const struct config *config, struct features_net *ret_featur
     return -1;
 }
 
-int updater_check(const struct config *config, struct err *err)
-{
-    struct features_net features;
-    struct net *net;
-    if (updater_net_new(config, &features, &net, err) != 0)
-        return -1;
-    net_free(net);
-    features_net_done(&features);
-    return 0;
-}
-
 // Every product of the plan beside its naive twin: a daemon that would train on wrong numbers does not start.
 static int updater_kernels(struct updater *u, struct err *err)
 {

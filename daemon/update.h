@@ -60,8 +60,6 @@ void updater_free(struct updater *u);
 // The config's net, compiled; both are the caller's. ERR_CONFIG as above.
 int updater_net_new(const struct config *config, struct features_net *ret_features, struct net **ret_net,
                     struct err *err);
-// Checks that the config's net compiles; ERR_CONFIG as above.
-int updater_check(const struct config *config, struct err *err);
 
 struct model *updater_model(struct updater *u);
 // The newest version, which may still wait for its commit; and the one that the model is at and that is served.

@@ -304,12 +304,6 @@ void state_sequence_put(struct state *s, struct entity *e, uint8_t sequence, uin
     entities_sequence_put(s->entities, e, sequence, max, with, &place, to);
 }
 
-void state_sequence_put_none(uint8_t with, struct buf *to)
-{
-    (void)with;
-    buf_put_varint(to, 1);
-}
-
 static const uint8_t *column_get(struct rd *from, uint32_t n, uint32_t size, bool there)
 {
     return there ? rd_bytes(from, (size_t)n * size) : NULL;

@@ -237,7 +237,6 @@ void state_body_append(struct state *s, const void *bytes, uint32_t size, struct
 // changed since. `at` UINT32_MAX: there is no segment; in full.
 void state_sequence_put(struct state *s, struct entity *e, uint8_t sequence, uint32_t max, uint8_t with,
                         struct buf *to, uint32_t at);
-void state_sequence_put_none(uint8_t with, struct buf *to); // an empty one
 
 // Columns of n values, newest first, unaligned in the segment; NULL where not put.
 struct sequence_columns {
