@@ -192,10 +192,6 @@ struct features *features_new(const struct config *config)
     f->groups = groups_new(config);
     f->birth = attribute_plan_named(config, config->item_birth);
     features_compile(f);
-    uint32_t last = 1;
-    for (uint32_t i = 0; i < f->n_readings; i++)
-        last = f->readings[i].last > last ? f->readings[i].last : last;
-    f->entries = mem_array(last, sizeof *f->entries);
     for (int i = 0; i < SMALL_NUMBERS; i++) {
         char text[16];
         snprintf(text, sizeof text, "%d", i);
@@ -212,7 +208,6 @@ void features_free(struct features *f)
         return;
     groups_free(f->groups);
     buf_done(&f->schema);
-    free(f->entries);
     free(f);
 }
 

@@ -67,7 +67,6 @@ struct features {
     uint64_t small[SMALL_NUMBERS];               // hash_id of "0", "1", ...
     uint64_t missing;                            // hash_id of ""
     struct buf schema;
-    struct sequence_entry *entries; // scratch for requests
     struct err err;                 // of the last features_read that failed
 };
 

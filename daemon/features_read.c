@@ -168,22 +168,6 @@ static void put_member(const struct source *x, const struct reading *r)
                           state_sequence_has(x->s, x->of->user, (uint8_t)r->sequence, id));
 }
 
-// In full, as state_sequence_put would: a request belongs to no segment.
-static void put_entries(const struct source *x, const struct reading *r, const struct entity *e)
-{
-    const struct sequence_entry *entries = x->f->entries;
-    uint32_t n = state_sequence(x->s, e, (uint8_t)r->sequence, r->last, x->f->entries);
-    buf_put_varint(x->to, n + UINT64_C(1));
-    for (uint32_t i = 0; i < n; i++)
-        buf_put_u64(x->to, entries[i].item);
-    for (uint32_t i = 0; i < n && r->with & SEQUENCE_TIME; i++)
-        buf_put_u64(x->to, (uint64_t)entries[i].ts);
-    for (uint32_t i = 0; i < n && r->with & SEQUENCE_CATEGORY; i++)
-        buf_put_u64(x->to, entries[i].category);
-    for (uint32_t i = 0; i < n && r->with & SEQUENCE_AUTHOR; i++)
-        buf_put_u64(x->to, entries[i].author);
-}
-
 static int put_sequence(const struct source *x, const struct reading *r)
 {
     struct entity *e;
@@ -191,8 +175,6 @@ static int put_sequence(const struct source *x, const struct reading *r)
         return -1;
     if (e == NULL)
         buf_put_varint(x->to, 1); // n + 1, n = 0
-    else if (is_request(x))
-        put_entries(x, r, e);
     else
         state_sequence_put(x->s, e, (uint8_t)r->sequence, r->last, r->with, x->to, x->at);
     return 0;
