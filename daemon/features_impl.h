@@ -67,7 +67,7 @@ struct features {
     uint64_t small[SMALL_NUMBERS];               // hash_id of "0", "1", ...
     uint64_t missing;                            // hash_id of ""
     struct buf schema;
-    struct err err;                 // of the last features_read that failed
+    struct err err; // of the last features_read that failed
 };
 
 // Both parts of a body; -1 if they do not fit. `row` gets ids, texts and position.
