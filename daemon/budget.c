@@ -30,7 +30,8 @@ enum {
     PROGRAM = 96,
     ROW_RECORD = 11 + 12 + 56, // of a row in the commit of a version: key, head, and its entry in the batch
     ROW_DELTA = 40,            // and in the delta: id, text, head
-    PARAM_COPIES = 6,          // of a parameter: served and trained, accumulators, gradient, packed
+    PARAM_COPIES = 4,          // of a parameter: served and trained, gradient, packed
+    STATE_COPIES = 2,          // of the optimizer's state beside it
 };
 
 const struct budget_about budget_families[BUDGET_FAMILIES] = {
@@ -46,6 +47,7 @@ const struct budget_about budget_families[BUDGET_FAMILIES] = {
     [BUDGET_UPDATE] = {"update", "rows of tables", "rows that an update touches, and writing them",
                        .fixed = true},
     [BUDGET_MODEL] = {"model", "models", "dense layers and what a batch needs", .fixed = true},
+    [BUDGET_ITEMS] = {"items", "models.NAME.item_cache", "outputs of the item's side"},
     [BUDGET_SOURCE] = {"source", "stream.queue", "messages fetched", .fixed = true},
     [BUDGET_SINK] = {"sink", "kafka.producer.queue.buffering.max.kbytes", "messages to be confirmed",
                      .fixed = true},
@@ -159,13 +161,19 @@ static int budget_model(const struct config *config, struct budget *b, struct er
     struct net *net;
     if (updater_net_new(config, &features, &net, err) != 0)
         return -1;
-    b->most[BUDGET_MODEL] = 2 * net_arena_bytes(net) + PARAM_COPIES * net_param_floats(net) * sizeof(float);
+    const struct optimizer dense = config_optimizer(&config->update.dense);
+    b->most[BUDGET_MODEL] = 2 * net_arena_bytes(net) + PARAM_COPIES * net_param_floats(net) * sizeof(float) +
+                            STATE_COPIES * net_state_floats(net, &dense) * sizeof(float);
+    for (uint32_t i = 0, dim; i < net_block_count(net); i++)
+        if (net_block_tower(net, i, &dim))
+            b->most[BUDGET_ITEMS] = config->model.item_cache;
     for (uint32_t i = 0; i < features.n_tables; i++) {
         const struct table_options *t = &features.tables[i];
         const uint64_t vector = t->dim * sizeof(float);
+        const uint64_t state = vector * optimizer_state(t->optimizer.kind);
         b->most[BUDGET_TABLES] += table_budget_bytes(t);
         if (config->update.enabled)
-            b->most[BUDGET_UPDATE] += overlay_budget_bytes(t) + t->rows * (ROW_RECORD + vector) +
+            b->most[BUDGET_UPDATE] += overlay_budget_bytes(t) + t->rows * (ROW_RECORD + vector + state) +
                                       (config->publish.enabled ? t->rows * (ROW_DELTA + vector) : 0);
     }
     net_free(net);
@@ -263,6 +271,9 @@ void budget_used(const struct daemon *d, uint64_t ret_used[BUDGET_FAMILIES])
     ret_used[BUDGET_NAMES] = used.bytes[STATE_MEMORY_REST];
     for (uint32_t t = 0; t < model_table_count(model); t++)
         ret_used[BUDGET_TABLES] += table_bytes(model_table(model, t));
+    struct model_tower_figures items;
+    model_tower_figures(model, &items);
+    ret_used[BUDGET_ITEMS] = items.bytes;
     if (d->http != NULL)
         ret_used[BUDGET_HTTP] = http_bytes(d->http);
 }

@@ -25,6 +25,7 @@ enum budget_family {
     BUDGET_TABLES,
     BUDGET_UPDATE,
     BUDGET_MODEL,
+    BUDGET_ITEMS,
     BUDGET_SOURCE,
     BUDGET_SINK,
     BUDGET_HTTP,

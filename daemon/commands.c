@@ -7,6 +7,7 @@
 #include "daemon/directory.h"
 #include "daemon/engine.h"
 #include "models/gemm.h"
+#include "models/packed.h"
 
 #define STATE_OPTION                                                   \
     {                                                                  \
@@ -69,6 +70,20 @@ static const struct cli_command command_score = {
                 {"context", "JSON", "the request's context"},
                 {"url", "URL", "the daemon (default: http.listen of the config)"}}};
 
+static const struct cli_command command_rank = {
+    .name = "rank",
+    .arguments = "USER",
+    .summary = "candidates in order, best first, with the stage that ranked each",
+    .min_args = 1,
+    .max_args = 1,
+    .run = rank_command,
+    .options = {STATE_OPTION,
+                {"items", "A,B,C", "the candidates"},
+                {"items-file", "FILE", "the candidates, one a line; - is stdin"},
+                {"at", "TS", "features as of this time"},
+                {"context", "JSON", "the request's context"},
+                {"url", "URL", "the daemon (default: http.listen of the config)"}}};
+
 static const struct cli_command command_top = {
     .name = "top",
     .arguments = "",
@@ -94,7 +109,7 @@ static const struct cli_command command_tap = {
 
 static const struct cli_command command_export = {
     .name = "export",
-    .arguments = "samples | counters | sequences | table NAME | dense",
+    .arguments = "samples | predictions | counters | sequences | table NAME | dense | model",
     .summary = "JSONL or Arrow of the state, safetensors of the model",
     .min_args = 1,
     .max_args = 2,
@@ -102,11 +117,24 @@ static const struct cli_command command_export = {
     .options = {STATE_OPTION,
                 {"at", "TS", "counters as of this time"},
                 {"out", "FILE", "where to write (default: stdout; ids of a table go to FILE.ids.jsonl)"},
-                {"format", "NAME", "of samples: jsonl (the default) or arrow"},
+                {"format", "NAME",
+                 "of samples: jsonl (the default), arrow, or safetensors: the columns that the net reads"},
+                {"initial", NULL, "model: as it was before any training"},
                 {"from", "TS", "samples emitted at this event time or later (ms, s or RFC 3339)"},
                 {"to", "TS", "and before this one"},
                 {"from-sample", "N", "samples of this number or above"},
                 {"to-sample", "N", "and below this one"}}};
+
+static const struct cli_command command_import = {
+    .name = "import",
+    .arguments = "model",
+    .summary = "a model from safetensors, as a version of its own; while no daemon runs",
+    .min_args = 1,
+    .max_args = 1,
+    .run = import_command,
+    .options = {{"state", "DIR", "the state's directory (config: state.dir)"},
+                {"from", "FILE", "as export model writes it, or a part of it: dense layers, tables"},
+                {"at", "TS", "when new rows count as last seen (default: the newest event)"}}};
 
 static const struct cli_command command_explain = {
     .name = "explain",
@@ -188,16 +216,18 @@ static const struct cli_command command_version = {.name = "version",
                                                    .run = version_command};
 
 const struct cli_command *const cli_commands[] = {
-    &command_demo,    &command_run,      &command_check,   &command_replay,
-    &command_get,     &command_score,    &command_top,     &command_tap,
-    &command_explain, &command_export,   &command_digest,  &command_follow,
-    &command_broker,  &command_simulate, &command_version, NULL};
+    &command_demo,   &command_run,    &command_check,  &command_replay,   &command_get,     &command_score,
+    &command_rank,   &command_top,    &command_tap,    &command_explain,  &command_export,  &command_import,
+    &command_digest, &command_follow, &command_broker, &command_simulate, &command_version, NULL};
 
 int version_command(struct cli *cli)
 {
     (void)cli;
     gemm_setup();
-    printf("freshet %s\n%s\n", FRESHET_VERSION, gemm_kernel());
+    struct err err;
+    enum packed_kernel kernel;
+    packed_kernel_choose(PACKED_AUTO, &kernel, &err); // which never fails
+    printf("freshet %s\n%s\n%s\n", FRESHET_VERSION, gemm_kernel(), packed_kernel_name(kernel));
     return EXIT_DONE;
 }
 

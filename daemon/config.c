@@ -145,6 +145,9 @@ static int check_rest(struct config_loader *l, const struct tree_node *root)
     if (max > 0 && min > max)
         return tree_fail(l->err, &tree_path(root, "update.brakes.calibration_min")->at,
                          "update.brakes.calibration_min is %g, above calibration_max %g", min, max);
+    if (config_optimizer_check(l, "update.dense", tree_path(root, "update.dense"),
+                               tree_path(root, "update.dense_lr"), &l->c->update.dense) < 0)
+        return -1;
     return check_expire(l, root) < 0 ? -1 : config_join_check(l, root);
 }
 

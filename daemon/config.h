@@ -43,14 +43,21 @@ struct config_properties { // name, value, name, value, ..., NULL: as stream/ ta
     uint32_t n;
 };
 
+struct config_optimizer { // as struct optimizer
+    enum optimizer_kind kind;
+    double lr, accumulator, beta1, beta2, beta, l1, l2, weight_decay, clip_norm;
+    bool decoupled;
+    uint64_t warmup; // samples
+};
+
 struct config_table {
     char name[CONFIG_NAME];
     uint32_t dim;      // 16
     uint64_t rows;     // 1M
     uint32_t admit;    // 1
     int64_t expire_ms; // 30d
-    double lr;         // 0.05
-    double init;       // 0.05
+    struct config_optimizer optimizer;
+    struct net_init_by init; // NORMAL, UNIFORM or CONSTANT
     struct config_at at;
 };
 
@@ -176,6 +183,8 @@ struct config_block {
     char (*of)[CONFIG_NAME];                         // features or earlier blocks
     struct layer_value options[NET_OPTIONS_MAX + 1]; // of the kind, as given; inputs by the names of `of`
     uint32_t side;                                   // NET_USER, NET_ITEM or 0
+    double lr;                                       // 0: update.dense_lr
+    struct net_init_by init;
     struct config_at at;
 };
 
@@ -194,6 +203,9 @@ struct config_head {
     int through;      // the earlier head whose probability is a factor; -1: none
     int length;       // index into features: the length in ms, of which the value is a share; -1: none
     double threshold; // from which on the value is a positive; 0: none
+    double lr;        // 0: update.dense_lr
+    struct net_init_by init;
+    uint32_t stage; // of ranking: 1, or 2, of the candidates that the first keeps
     struct config_at at;
 };
 
@@ -203,6 +215,12 @@ struct config_model { // one in this release
     struct config_block blocks[CONFIG_BLOCKS_MAX];
     struct config_head heads[CONFIG_HEADS_MAX];
     const struct fusion *score; // NULL: none
+    // What expressions know of after the heads: norm_HEAD, of those with a length (norms.h).
+    uint32_t n_norms, norms[CONFIG_HEADS_MAX];
+    bool staged;             // some head is of stage 2
+    uint32_t keep;           // candidates that go on to stage 2
+    const struct fusion *by; // orders them in stage 1; NULL: the first head of it
+    uint64_t item_cache;     // bytes, of outputs of blocks of `side: item`
     struct config_at at;
 };
 
@@ -250,6 +268,11 @@ struct config {
     const char *layout; // state_options.layout
     // join
     struct state_join_options join;
+    struct {
+        char length[CONFIG_NAME]; // a number feature, ms; "": completion is no label
+        int feature;              // its index; -1: none
+        struct config_at at;
+    } completion; // the label of what share was watched
     // tables, features, models
     uint32_t n_tables, n_features;
     struct config_table tables[STATE_TABLES_MAX];
@@ -257,11 +280,12 @@ struct config {
     struct config_model model;
     struct {
         int64_t every_ms;
-        uint64_t bootstrap_samples; // 100k
-        uint32_t batch;             // 512
-        uint32_t epochs;            // 1
-        double dense_lr;            // 0.02
+        uint64_t bootstrap_samples;    // 100k
+        uint32_t batch;                // 512
+        uint32_t epochs;               // 1
+        struct config_optimizer dense; // its lr is update.dense_lr
         uint64_t seed;
+        enum packed_kernel kernel; // as asked for
         bool enabled;              // false: samples are logged, nothing is trained (updates switched off)
         bool stop_after_bootstrap; // for comparison: train until frozen, then stop
         struct {
@@ -315,6 +339,10 @@ int config_load(const char *file, const struct config_override *overrides, uint3
                 const char *const *properties, struct config **ret_config, struct err *err);
 void config_free(struct config *c);
 
+// As models/ takes it; and in words: "adam, lr 0.001, weight decay 0.01 (decoupled)".
+struct optimizer config_optimizer(const struct config_optimizer *o);
+void config_optimizer_text(const struct config_optimizer *o, struct buf *to);
+
 // What `run` and `check` ask, and `replay`, which has profiles from files, does not: that a topic brings the
 // profiles whose attributes are used. ERR_CONFIG as above.
 int config_check_profiles(const struct config *c, struct err *err);
@@ -327,8 +355,6 @@ uint32_t config_feature_sides(const struct config *c, uint32_t feature);
 
 // The share of its negatives that a label keeps.
 double config_keep(const struct config *c, uint8_t label);
-// Whether a sample may be corrected by a later one.
-bool config_corrects(const struct config *c);
 
 // The built-in default, as YAML.
 const char *config_default_yaml(void);

@@ -663,5 +663,5 @@ int config_features_read(struct config_loader *l, const struct tree_node *n)
     for (const struct tree_node *c = n->first; c != NULL; c = c->next)
         if (feature_read(l, c) < 0)
             return -1;
-    return 0;
+    return config_completion_resolve(l);
 }

@@ -68,29 +68,36 @@ static int through_read(const struct reading *r)
     return 0;
 }
 
-static int length_read(const struct reading *r)
+int config_length_find(struct config_loader *l, const char *what, const char *name,
+                       const struct config_at *at, int *ret_feature)
 {
-    const struct config *c = r->l->c;
-    const struct tree_node *n = tree_get(r->n, "length");
+    const struct config *c = l->c;
     struct nearest near;
-    r->h->length = -1;
-    if (n == NULL)
-        return 0;
-    nearest_init(&near, n->text);
+    nearest_init(&near, name);
     for (uint32_t i = 0; i < c->n_features; i++)
         nearest_put(&near, c->features[i].name);
-    r->h->length = config_feature_find(c, n->text);
-    if (r->h->length < 0)
-        return tree_fail(r->l->err, &n->at, "%s.length: no feature \"%.60s\"%s", r->name, n->text,
-                         nearest_hint(&near));
-    const struct config_feature *f = &c->features[r->h->length];
+    int feature = config_feature_find(c, name);
+    if (feature < 0)
+        return tree_fail(l->err, at, "%s.length: no feature \"%.60s\"%s", what, name, nearest_hint(&near));
+    const struct config_feature *f = &c->features[feature];
     if (f->kind != CONFIG_FEATURE_NUMBER || f->table >= 0 || f->log1p || f->n_edges > 0 ||
         f->equal_buckets > 0 || f->quantiles > 0)
         return tree_fail(
-            r->l->err, &n->at,
-            "%s.length: \"%s\" must be a number as it is, in ms, without log1p, bucketize or embedding",
-            r->name, f->name);
+            l->err, at,
+            "%s.length: \"%s\" must be a number as it is, in ms, without log1p, bucketize or embedding", what,
+            f->name);
+    *ret_feature = feature;
     return 0;
+}
+
+// Of label completion it is that label's own.
+static int length_read(const struct reading *r)
+{
+    const struct tree_node *n = tree_get(r->n, "length");
+    if (n != NULL && r->h->length >= 0)
+        return tree_fail(r->l->err, &n->at, "%s.length: the label completion has its own, in join.labels",
+                         r->name);
+    return n == NULL ? 0 : config_length_find(r->l, r->name, n->text, &n->at, &r->h->length);
 }
 
 // All negatives must be there where a rate of them could not be taken out of the prediction again.
@@ -141,22 +148,102 @@ int config_head_targets_read(struct config_loader *l, const struct config_model 
     return 0;
 }
 
+// ---- expressions -------------------------------------------------------------------------------------
+
+// What they may name: heads, and norm_HEAD of those with a length.
+struct names {
+    uint32_t n;
+    const char *list[2 * CONFIG_HEADS_MAX];
+    char norms[CONFIG_HEADS_MAX][CONFIG_NAME + sizeof "norm_"];
+};
+
+static void names_of(const struct config_model *m, struct names *ret)
+{
+    ret->n = 0;
+    for (uint32_t i = 0; i < m->n_heads; i++)
+        ret->list[ret->n++] = m->heads[i].name;
+    for (uint32_t k = 0; k < m->n_norms; k++) {
+        snprintf(ret->norms[k], sizeof ret->norms[k], "norm_%s", m->heads[m->norms[k]].name);
+        ret->list[ret->n++] = ret->norms[k];
+    }
+}
+
+static int expression_read(struct config_loader *l, const struct config_model *m, const char *key,
+                           const struct tree_node *n, const struct fusion **ret)
+{
+    struct names names;
+    struct err err = {0};
+    names_of(m, &names);
+    if (n->kind != TREE_SCALAR)
+        return tree_fail(l->err, &n->at, "models.%s.%s must be an expression: \"click * like^0.5\"", m->name,
+                         key);
+    if (fusion_parse(l->arena, n->text, names.n, names.list, ret, &err) < 0)
+        return tree_fail(l->err, &n->at, "models.%s.%s, %s", m->name, key, err.message);
+    return 0;
+}
+
 int config_score_read(struct config_loader *l, struct config_model *m, const struct tree_node *n)
 {
-    const char *names[CONFIG_HEADS_MAX];
-    struct err err = {0};
+    for (uint32_t i = 0; i < m->n_heads; i++)
+        if (m->heads[i].length >= 0)
+            m->norms[m->n_norms++] = i;
     if (n == NULL || (n->kind == TREE_SCALAR && n->null))
         return 0;
-    if (n->kind != TREE_SCALAR)
-        return tree_fail(l->err, &n->at, "models.%s.score must be an expression: \"click * like^0.5\"",
-                         m->name);
-    for (uint32_t i = 0; i < m->n_heads; i++) {
-        names[i] = m->heads[i].name;
-        if (strcmp(names[i], "score") == 0)
+    for (uint32_t i = 0; i < m->n_heads; i++)
+        if (strcmp(m->heads[i].name, "score") == 0)
             return tree_fail(l->err, &m->heads[i].at,
                              "head score: with models.%s.score, no head can have this name", m->name);
+    return expression_read(l, m, "score", n, &m->score);
+}
+
+// ---- stages ------------------------------------------------------------------------------------------
+
+static int stages_check(struct config_loader *l, struct config_model *m)
+{
+    bool first = false;
+    for (uint32_t i = 0; i < m->n_heads; i++) {
+        const struct config_head *h = &m->heads[i];
+        first |= h->stage == 1;
+        m->staged |= h->stage == 2;
+        if (h->through >= 0 && m->heads[h->through].stage > h->stage)
+            return tree_fail(l->err, &h->at,
+                             "head %s: it is of stage 1, but goes through %s, which is of stage 2", h->name,
+                             m->heads[h->through].name);
     }
-    if (fusion_parse(l->arena, n->text, m->n_heads, names, &m->score, &err) < 0)
-        return tree_fail(l->err, &n->at, "models.%s.score, %s", m->name, err.message);
+    if (!first)
+        return tree_fail(
+            l->err, &m->heads[0].at,
+            "models.%s: all heads are of stage 2, but some must be of stage 1, which chooses what "
+            "they see",
+            m->name);
     return 0;
+}
+
+static int by_read(struct config_loader *l, struct config_model *m, const struct tree_node *n)
+{
+    if (n == NULL || (n->kind == TREE_SCALAR && n->null))
+        return 0;
+    if (expression_read(l, m, "rank.by", n, &m->by) < 0)
+        return -1;
+    for (uint32_t i = 0; i < m->n_heads; i++)
+        if (m->heads[i].stage == 2 && fusion_reads(m->by, i))
+            return tree_fail(l->err, &n->at, "models.%s.rank.by: head %s is of stage 2", m->name,
+                             m->heads[i].name);
+    return 0;
+}
+
+int config_rank_read(struct config_loader *l, struct config_model *m, const struct tree_node *n)
+{
+    char name[2 * CONFIG_NAME];
+    snprintf(name, sizeof name, "models.%s.rank", m->name);
+    config_entry_init(l, config_rank_keys, m);
+    if (stages_check(l, m) < 0)
+        return -1;
+    if (n == NULL || (n->kind == TREE_SCALAR && n->null))
+        return 0;
+    if (!m->staged)
+        return tree_fail(l->err, &n->key_at, "%s: no head is of stage: 2", name);
+    if (config_map_check(l, name, n) < 0 || config_entry_read(l, config_rank_keys, name, n, m) < 0)
+        return -1;
+    return by_read(l, m, tree_get(n, "by"));
 }

@@ -23,6 +23,42 @@ static int label_of_read(struct config_loader *l, const struct tree_node *of, ui
     return 0;
 }
 
+// completion: {of: watch, length: FEATURE}. Features are read later: config_completion_resolve.
+static int completion_read(struct config_loader *l, const struct tree_node *n)
+{
+    struct config_label label = {0};
+    const char *name = "join.labels.completion";
+    if (config_entry_read(l, config_label_keys, name, n, &label) < 0)
+        return -1;
+    const struct tree_node *of = tree_get(n, "of");
+    const struct tree_node *length = tree_get(n, "length");
+    const struct tree_node *window = tree_get(n, "window");
+    if (of == NULL || of->kind != TREE_SCALAR || strcmp(of->text, "watch") != 0)
+        return tree_fail(l->err, of != NULL ? &of->at : &n->key_at,
+                         "%s is the share that was watched: it needs \"of: watch\"", name);
+    if (length == NULL || length->kind != TREE_SCALAR || length->null || strlen(length->text) >= CONFIG_NAME)
+        return tree_fail(l->err, length != NULL ? &length->at : &n->key_at,
+                         "%s needs \"length\": the number feature that is the whole, in ms", name);
+    if (window != NULL)
+        return tree_fail(l->err, &window->key_at, "%s has the window of watch: give it to that", name);
+    snprintf(l->c->completion.length, sizeof l->c->completion.length, "%s", length->text);
+    l->c->completion.at = length->at;
+    return 0;
+}
+
+int config_completion_resolve(struct config_loader *l)
+{
+    struct config *c = l->c;
+    c->completion.feature = -1;
+    if (c->completion.length[0] == '\0')
+        return 0;
+    if ((c->join.labels >> ACTION_WATCH & 1) == 0)
+        return tree_fail(l->err, &c->completion.at,
+                         "join.labels.completion is of watch, which is none of join.labels");
+    return config_length_find(l, "join.labels.completion", c->completion.length, &c->completion.at,
+                              &c->completion.feature);
+}
+
 static int label_read(struct config_loader *l, const struct tree_node *n, bool all)
 {
     struct config_label label = {0};
@@ -34,6 +70,9 @@ static int label_read(struct config_loader *l, const struct tree_node *n, bool a
     if (config_entry_read(l, config_label_keys, name, n, &label) < 0)
         return -1;
     const struct tree_node *of = tree_get(n, "of");
+    const struct tree_node *length = tree_get(n, "length");
+    if (length != NULL)
+        return tree_fail(l->err, &length->key_at, "join.labels: \"length\" belongs to completion alone");
     if (of != NULL && label_of_read(l, of, action) < 0)
         return -1;
     for (uint8_t a = ACTION_IMPRESSION + 1; a < l->c->n_actions; a++) {
@@ -52,9 +91,11 @@ int config_labels_read(struct config_loader *l, const struct tree_node *n)
     const struct tree_node *all = tree_get(n, "all");
     if (all != NULL && label_read(l, all, true) < 0)
         return -1;
-    for (const struct tree_node *c = n->first; c != NULL; c = c->next)
-        if (c != all && label_read(l, c, false) < 0)
+    for (const struct tree_node *c = n->first; c != NULL; c = c->next) {
+        bool completion = strcmp(c->key, "completion") == 0 && config_action_find(l->c, c->key) == ACTION_MAX;
+        if (c != all && (completion ? completion_read(l, c) : label_read(l, c, false)) < 0)
             return -1;
+    }
     if (l->c->join.labels == 0)
         return tree_fail(l->err, &n->at, "join.labels is empty: a sample needs a label");
     return 0;
@@ -161,11 +202,6 @@ static uint8_t label_longest(const struct config *c)
         longest = a;
     }
     return longest;
-}
-
-bool config_corrects(const struct config *c)
-{
-    return c->join.emit == STATE_EMIT_FAKE_NEGATIVE || c->join.corrections || label_longest(c) != ACTION_MAX;
 }
 
 int config_join_check(struct config_loader *l, const struct tree_node *root)

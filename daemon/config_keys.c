@@ -52,6 +52,27 @@ static const char default_models[] = "  ctr:\n"
     }
 
 // clang-format off
+// What an optimizer takes beside its kind and learning rate (models/optimizer.h).
+#define OPTIMIZER_KEYS(prefix, type, field)                                                                          \
+    {prefix "weight_decay", CONFIG_NUMBER, IN(type, field.weight_decay), 0, 1, "0",                                  \
+     .text = "All but ftrl, which has l1 and l2: so much of a weight is added to its gradient, as torch's."},        \
+    {prefix "decoupled", CONFIG_BOOL, IN(type, field.decoupled), .fallback = "false",                                \
+     .text = "true: the decay is taken from the weight itself, times the learning rate, as AdamW does."},            \
+    {prefix "warmup", CONFIG_COUNT, IN(type, field.warmup), 0, 1e12, "0",                                            \
+     .text = "All but ftrl: the learning rate rises from 0 over so many samples that the model is trained on."},     \
+    {prefix "accumulator", CONFIG_NUMBER, IN(type, field.accumulator), 0, 1e6, "0",                                  \
+     .text = "All but adam: where the sums of squared gradients begin."},                                            \
+    {prefix "beta1", CONFIG_NUMBER, IN(type, field.beta1), 0, 0.999999, "0.9",                                       \
+     .text = "adam: what the mean of the gradients keeps in a step."},                                               \
+    {prefix "beta2", CONFIG_NUMBER, IN(type, field.beta2), 0, 0.999999, "0.999",                                     \
+     .text = "adam: what the mean of their squares keeps."},                                                         \
+    {prefix "beta", CONFIG_NUMBER, IN(type, field.beta), 1e-6, 1e6, "0.001",                                         \
+     .text = "ftrl: added to the root of the sum of squares. The paper has 1, for gradients of single samples; "     \
+             "here they are means over a batch."},                                                                   \
+    {prefix "l1", CONFIG_NUMBER, IN(type, field.l1), 0, 1e6, "0",                                                    \
+     .text = "ftrl: a weight is 0 while its z stays below, which is about its sum of gradients."},                   \
+    {prefix "l2", CONFIG_NUMBER, IN(type, field.l2), 0, 1e6, "0", .text = "ftrl: pulls weights towards 0."}
+
 const struct config_key config_keys[] = {
     MAP("kafka", config_kafka_read, NULL, default_kafka,
         "Properties of librdkafka, handed over as they are. Those below `consumer:` or `producer:` are "
@@ -179,9 +200,21 @@ const struct config_key config_keys[] = {
     {"update.batch", CONFIG_COUNT, AT(update.batch), 1, 65536, "512", .text = "Samples in a step."},
     {"update.epochs", CONFIG_COUNT, AT(update.epochs), 1, 100, "1",
      .text = "Passes over the samples of a window."},
-    {"update.dense_lr", CONFIG_NUMBER, AT(update.dense_lr), 1e-9, 10, "0.05",
-     .text = "Learning rate of the dense layers."},
+    {"update.dense_lr", CONFIG_NUMBER, AT(update.dense.lr), 1e-9, 10, "0.05",
+     .text = "Learning rate of the dense layers, where a block has no `lr` of its own; of adam 0.001 where it is not "
+             "given."},
+    SECTION("update.dense", "How the dense layers are trained, as long as they are."),
+    {"update.dense.optimizer", CONFIG_CHOICE, AT(update.dense.kind), .fallback = "adagrad",
+     .choices = "adagrad|ftrl|adam", .text = "A store keeps it: another needs a state.dir of its own."},
+    {"update.dense.clip_norm", CONFIG_NUMBER, AT(update.dense.clip_norm), 0, 1e9, "0",
+     .text = "The norm of the gradient of all dense layers at most; 0: any."},
+    OPTIMIZER_KEYS("update.dense.", struct config, update.dense),
     {"update.seed", CONFIG_COUNT, AT(update.seed), 0, 1e15, "1", .text = "Of the weights at the start."},
+    {"update.kernel", CONFIG_CHOICE, AT(update.kernel), .fallback = "auto", .choices = PACKED_KERNEL_CHOICES,
+     .text = "How products with dense layers that are not being trained are computed, in updates while they are frozen "
+             "and in scoring. packed: weights are packed once a version, fp32 (AVX2); bf16: so, and rounded to bf16 "
+             "(AVX512_BF16); blas: nothing is packed; auto: packed where the processor can, else blas. Each gives "
+             "bytes of its own."},
     {"update.enabled", CONFIG_BOOL, AT(update.enabled), .fallback = "true",
      .text = "false: samples are logged and nothing is trained."},
     {"update.stop_after_bootstrap", CONFIG_BOOL, AT(update.stop_after_bootstrap), .fallback = "false",
@@ -263,7 +296,7 @@ const struct config_key config_keys[] = {
 // {name: 30d, tile: 1d, length: 30d}; length comes as tiles into the window, so it is read by its own code.
 const struct config_key config_window_keys[] = {
     {"name", CONFIG_TEXT, IN(struct state_window, name), .min = 1, .text = "What features call it."},
-    {"tile", CONFIG_DURATION, IN(struct state_window, tile_ms), 1, 365 * DAY,
+    {"tile", CONFIG_DURATION, IN(struct state_window, tile_ms), SECOND, 365 * DAY,
      .text = "What is counted together."},
     {"length", CONFIG_OWN, .text = "A multiple of the tile, 1 to 1024 of them."},
     {0},
@@ -301,7 +334,10 @@ const struct config_key config_sequence_keys[] = {
 
 const struct config_key config_label_keys[] = {
     {"of", CONFIG_OWN, .choices = "watch_ms|max|sum|last",
-     .text = "Of watch alone: watch_ms as join.watch says, or max, sum or last itself."},
+     .text = "Of watch alone: watch_ms as join.watch says, or max, sum or last itself. Of completion: watch."},
+    {"length", CONFIG_OWN,
+     .text = "Makes the entry completion a label, which is the share that was watched: {of: watch, length: FEATURE}, a "
+             "plain number feature, ms."},
     {"window", CONFIG_DURATION, IN(struct config_label, window_ms), 1, 30 * DAY,
      .text = "Feedback so long after its impression is this label; default join.window. A longer one corrects the "
              "sample that has left."},
@@ -324,9 +360,18 @@ const struct config_key config_table_keys[] = {
      .text = "Occurrences before an id gets its vector."},
     {"expire", CONFIG_DURATION, IN(struct config_table, expire_ms), 0, 3650 * DAY, "30d",
      .text = "A row without an occurrence for so long goes; 0s: never."},
-    {"lr", CONFIG_NUMBER, IN(struct config_table, lr), 1e-9, 10, "0.1", .text = "Learning rate."},
-    {"init", CONFIG_NUMBER, IN(struct config_table, init), 0, 10, "0.02",
-     .text = "Standard deviation of new vectors."},
+    {"lr", CONFIG_NUMBER, IN(struct config_table, optimizer.lr), 1e-9, 10, "0.1",
+     .text = "Learning rate; of adam 0.001 where it is not given."},
+    {"init", CONFIG_OWN, .fallback = "0.02",
+     .text = "New vectors: the standard deviation of a normal distribution, or {uniform: x} within -x to x, "
+             "{constant: x}, zeros."},
+    {"optimizer", CONFIG_CHOICE, IN(struct config_table, optimizer.kind), .fallback = "rowwise_adagrad",
+     .choices = "adagrad|ftrl|adam|rowwise_adagrad",
+     .text = "rowwise_adagrad keeps one number a row; adagrad, by coordinate, the memory of a vector more, ftrl and "
+             "adam that of two. A store keeps it."},
+    {"clip_norm", CONFIG_NUMBER, IN(struct config_table, optimizer.clip_norm), 0, 1e9, "0",
+     .text = "The norm of a row's gradient at most; 0: any."},
+    OPTIMIZER_KEYS("", struct config_table, optimizer),
     {0},
 };
 
@@ -400,7 +445,20 @@ const struct config_key config_model_keys[] = {
     {"heads", CONFIG_OWN, .entry = config_head_keys, .text = "A map of heads, each predicts a label."},
     {"score", CONFIG_OWN,
      .text = "An expression of the heads, by which candidates are ordered: \"click * (1 + watch)^0.5\"; + - * / ^ ( ), "
-             "numbers, log, exp, min, max."},
+             "numbers, log, exp, min, max; norm_HEAD of a head with `length`, its mean label at that length: \"finish / "
+             "norm_finish\"."},
+    {"rank", CONFIG_OWN, .entry = config_rank_keys,
+     .text = "Ranking in two stages: heads of stage 1 see every candidate, those of stage 2 the best of these."},
+    {"item_cache", CONFIG_SIZE, IN(struct config_model, item_cache), 0, TIB, "64MiB",
+     .text = "For outputs of blocks of side: item, kept while a version is served; 0: none are."},
+    {0},
+};
+
+const struct config_key config_rank_keys[] = {
+    {"keep", CONFIG_COUNT, IN(struct config_model, keep), 1, 1000, "100",
+     .text = "How many candidates go on to stage 2."},
+    {"by", CONFIG_OWN,
+     .text = "An expression of heads of stage 1, by which they are chosen; default: the first of these heads."},
     {0},
 };
 
@@ -411,7 +469,12 @@ const struct config_key config_block_keys[] = {
              "all.cross and all.request (user or context) those of a side, all.ids, all.numbers, all.sequences "
              "and all.plain (no sequences) those of a kind."},
     {"side", CONFIG_OWN, .choices = "user|item",
-     .text = "A tower: nothing in it may be of another side (the user's may see the context)."},
+     .text = "A tower: nothing in it may be of another side (the user's may see the context). What it gives of an item "
+             "is kept while a version is served (item_cache)."},
+    {"lr", CONFIG_OWN, .text = "Learning rate of its parameters; default update.dense_lr."},
+    {"init", CONFIG_OWN,
+     .text = "How its matrices begin, in place of the layer's own rule: xavier_uniform, xavier_normal, "
+             "kaiming_uniform, kaiming_normal, zeros, {normal: x}, {uniform: x} or {constant: x}."},
     {0},
 };
 
@@ -434,6 +497,11 @@ const struct config_key config_head_keys[] = {
      .text = "A plain number feature, ms: of label watch the share of it that was watched."},
     {"threshold", CONFIG_NUMBER, IN(struct config_head, threshold), 1e-6, 1e6,
      .text = "Of label watch: positive from so many seconds on, or from this share of `length`."},
+    {"stage", CONFIG_COUNT, IN(struct config_head, stage), 1, 2, "1",
+     .text = "Of ranking: 2 is computed of the candidates alone that stage 1 keeps (rank)."},
+    {"lr", CONFIG_NUMBER, IN(struct config_head, lr), 1e-9, 10,
+     .text = "Learning rate of its parameters; default update.dense_lr."},
+    {"init", CONFIG_OWN, .text = "How its weight begins, as of a block."},
     {0},
 };
 // clang-format on

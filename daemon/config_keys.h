@@ -46,7 +46,7 @@ extern const struct config_key
     config_keys[]; // in the order of the file; .path NULL ends each of these tables
 extern const struct config_key config_window_keys[], config_bucket_keys[], config_sequence_keys[],
     config_label_keys[], config_thin_keys[], config_table_keys[], config_feature_keys[], config_smooth_keys[],
-    config_bucketize_keys[], config_model_keys[], config_block_keys[], config_head_keys[];
+    config_bucketize_keys[], config_model_keys[], config_rank_keys[], config_block_keys[], config_head_keys[];
 
 // ---- reading by a table (config_read.c) --------------------------------------------------------------
 
@@ -88,10 +88,22 @@ struct config_label {
     int64_t window_ms; // 0: join.window
 };
 int config_keep_read(struct config_loader *l, const struct tree_node *n);
+// The feature of join.labels.completion, once features are read.
+int config_completion_resolve(struct config_loader *l);
+// A number feature as it is, in ms; `what` stands for the key in messages.
+int config_length_find(struct config_loader *l, const char *what, const char *name,
+                       const struct config_at *at, int *ret_feature);
 // config_heads.c: what a head is trained on, once its label and loss are read; and models.NAME.score.
 int config_head_targets_read(struct config_loader *l, const struct config_model *m, const char *name,
                              const struct tree_node *n, struct config_head *h);
 int config_score_read(struct config_loader *l, struct config_model *m, const struct tree_node *n);
+int config_rank_read(struct config_loader *l, struct config_model *m, const struct tree_node *n);
+// config_optimizer.c: what is set in the map `n` fits the kind; fills the learning rate where it is not set.
+int config_optimizer_check(struct config_loader *l, const char *name, const struct tree_node *n,
+                           const struct tree_node *lr, struct config_optimizer *o);
+// A standard deviation, a word of NET_INIT_WORDS where `fans` (a matrix has them), or {normal: x} and its like.
+int config_init_read(struct config_loader *l, const char *name, const struct tree_node *n, bool fans,
+                     struct net_init_by *to);
 int config_thin_read(struct config_loader *l, const struct tree_node *n);
 int config_join_check(struct config_loader *l, const struct tree_node *root);
 // Puts a property, or another value where the name is there. -1: no room.

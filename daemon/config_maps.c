@@ -193,6 +193,10 @@ int config_tables_read(struct config_loader *l, const struct tree_node *n)
         struct config_table *t = config_table_add(l, c->key, &c->key_at);
         if (t == NULL || config_entry_read(l, config_table_keys, name, c, t) < 0)
             return -1;
+        const struct tree_node *init = tree_get(c, "init");
+        if (config_optimizer_check(l, name, c, tree_get(c, "lr"), &t->optimizer) < 0 ||
+            (init != NULL && config_init_read(l, name, init, false, &t->init) < 0))
+            return -1;
     }
     return 0;
 }

@@ -392,6 +392,17 @@ static int block_side_read(const struct reading *r, struct config_block *b)
     return 0;
 }
 
+static int block_training_read(const struct reading *r, struct config_block *b)
+{
+    static const struct config_key key = {"lr", CONFIG_NUMBER, .size = sizeof b->lr, .min = 1e-9, .max = 10};
+    const struct tree_node *lr = tree_get(r->n, "lr"), *init = tree_get(r->n, "init");
+    char name[4 * CONFIG_NAME];
+    snprintf(name, sizeof name, "%s: lr", r->name);
+    if (lr != NULL && config_key_read(r->l, &key, name, lr, &b->lr) < 0)
+        return -1;
+    return init != NULL ? config_init_read(r->l, r->name, init, true, &b->init) : 0;
+}
+
 static int block_read(struct config_loader *l, struct config_model *m, const struct tree_node *n)
 {
     struct config_block *b = &m->blocks[m->n_blocks];
@@ -403,7 +414,8 @@ static int block_read(struct config_loader *l, struct config_model *m, const str
         kind_check(&r, &kind) < 0)
         return -1;
     snprintf(b->kind, sizeof b->kind, "%s", kind.name);
-    if (options_read(&r, b, &kind) < 0 || block_side_read(&r, b) < 0 || of_read(&r, b) < 0)
+    if (options_read(&r, b, &kind) < 0 || block_side_read(&r, b) < 0 || block_training_read(&r, b) < 0 ||
+        of_read(&r, b) < 0)
         return -1;
     m->n_blocks++;
     return 0;
@@ -419,6 +431,8 @@ static int label_fail(const struct reading *r, const char *name, const struct co
     for (uint32_t i = 0; i < c->n_actions; i++)
         if (c->join.labels >> i & 1)
             nearest_put(&near, c->actions[i]);
+    if (c->completion.feature >= 0)
+        nearest_put(&near, "completion");
     return tree_fail(r->l->err, at, "%s: no label \"%.60s\" in join.labels%s", r->name, name,
                      nearest_hint(&near));
 }
@@ -429,6 +443,11 @@ static int label_read(const struct reading *r, struct config_head *h)
     const char *name = n != NULL ? n->text : h->name;
     const struct config_at *at = n != NULL ? &n->at : &r->n->key_at;
     h->label = config_action_find(r->l->c, name);
+    h->length = -1;
+    if (h->label == ACTION_MAX && r->l->c->completion.feature >= 0 && strcmp(name, "completion") == 0) {
+        h->label = ACTION_WATCH;
+        h->length = r->l->c->completion.feature;
+    }
     if (h->label == ACTION_MAX || (r->l->c->join.labels >> h->label & 1) == 0)
         return label_fail(r, name, at);
     return 0;
@@ -474,6 +493,9 @@ static int head_read(struct config_loader *l, struct config_model *m, const stru
         head_loss_read(&r, h) < 0 || label_read(&r, h) < 0 ||
         config_head_targets_read(l, m, r.name, n, h) < 0)
         return -1;
+    const struct tree_node *init = tree_get(n, "init");
+    if (init != NULL && config_init_read(l, r.name, init, true, &h->init) < 0)
+        return -1;
     if (block_find(m, h->name) >= 0)
         return tree_fail(l->err, &n->key_at, "%s: a block has this name", r.name);
     m->n_heads++;
@@ -505,7 +527,8 @@ static int model_read(struct config_loader *l, const struct tree_node *n)
     if (config_name_take(l, "a model", n->key, &n->key_at, m->name) < 0)
         return -1;
     snprintf(name, sizeof name, "models.%s", m->name);
-    if (config_entry_read(l, config_model_keys, name, n, NULL) < 0 || preset_expand(l, n, &net, &heads) < 0 ||
+    config_entry_init(l, config_model_keys, m);
+    if (config_entry_read(l, config_model_keys, name, n, m) < 0 || preset_expand(l, n, &net, &heads) < 0 ||
         net_read(l, m, net) < 0)
         return -1;
     if (heads == NULL || (heads->kind != TREE_LIST && heads->first == NULL && heads->null))
@@ -518,7 +541,8 @@ static int model_read(struct config_loader *l, const struct tree_node *n)
     for (const struct tree_node *c = heads->first; c != NULL; c = c->next)
         if (head_read(l, m, c) < 0)
             return -1;
-    return config_score_read(l, m, tree_get(n, "score"));
+    return config_score_read(l, m, tree_get(n, "score")) < 0 ? -1
+                                                             : config_rank_read(l, m, tree_get(n, "rank"));
 }
 
 int config_models_read(struct config_loader *l, const struct tree_node *n)

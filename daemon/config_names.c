@@ -75,6 +75,10 @@ struct config_table *config_table_add(struct config_loader *l, const char *name,
     if (config_name_take(l, "a table", name, at, t->name) < 0)
         return NULL;
     config_entry_init(l, config_table_keys, t);
+    const struct tree_node init = {.kind = TREE_SCALAR,
+                                   .text = config_key_find(config_table_keys, "init")->fallback};
+    if (config_init_read(l, name, &init, false, &t->init) < 0)
+        return NULL;
     t->at = *at;
     l->c->n_tables++;
     return t;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/step.h"
 #include "daemon/budget.h"
@@ -44,6 +45,17 @@ void engine_state_options(const struct config *config, struct state_options *ret
     }
 }
 
+// The state is as right as before, but not what a run with one kernel alone would have made, byte by byte.
+static void engine_kernel_tell(const struct engine *e)
+{
+    const struct version *v = updater_version(e->updater);
+    const enum packed_kernel is = updater_kernel(e->updater);
+    if (v->version > 0 && v->kernel != is)
+        log_info(
+            "versions come from another kernel from now on: digests are not those of a run with one alone",
+            "was=%s is=%s", packed_kernel_word((enum packed_kernel)v->kernel), packed_kernel_word(is));
+}
+
 static int engine_build(struct engine *e, const struct engine_options *options, struct err *err)
 {
     struct state_options state_options;
@@ -59,6 +71,8 @@ static int engine_build(struct engine *e, const struct engine_options *options, 
         return -1;
     if (updater_new(e->config, e->features, e->state, options->publish, &e->updater, err) != 0)
         return -1;
+    if (!options->read_only)
+        engine_kernel_tell(e);
     e->outbox_sent = state_outbox_begin(e->state);
     if (ingest_new(e->config, e->features, e->state, &e->ingest, err) != 0)
         return -1;
@@ -246,6 +260,8 @@ int engine_digest_json(struct engine *e, struct json *j, struct err *err)
     json_end(j);
     json_key(j, "version");
     json_uint(j, updater_served(e->updater));
+    json_key(j, "kernel");
+    json_string(j, packed_kernel_word((enum packed_kernel)updater_version(e->updater)->kernel));
     json_key(j, "offsets");
     engine_offsets_json(e, j);
     return 0;
@@ -343,6 +359,7 @@ void engine_counts_json(const struct engine *e, struct json *j)
     member_uint(j, "item", c->profile_conflicts[1]);
     json_end(j);
     member_uint(j, "sequences_skipped", c->sequences_skipped);
+    member_uint(j, "lengths_missing", c->lengths_missing);
     member_uint(j, "late", c->late_impressions + c->late_feedback);
     json_key(j, "late_by");
     json_object(j);

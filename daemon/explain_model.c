@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "daemon/commands.h"
+#include "daemon/explain_net.h"
 #include "daemon/update.h"
 
 enum { SIDES_TEXT = 64, WIDTH_OF = 44 };
@@ -63,6 +64,26 @@ static void print_row(const struct net *net, uint32_t i)
     buf_done(&of);
 }
 
+// The dense layers, whose blocks may have a learning rate of their own, and the tables.
+static void print_optimizers(const struct config *config)
+{
+    struct buf text = {0};
+    config_optimizer_text(&config->update.dense, &text);
+    for (uint32_t i = 0; i < config->model.n_blocks; i++)
+        if (config->model.blocks[i].lr > 0)
+            buf_printf(&text, "; %s lr %g", config->model.blocks[i].name, config->model.blocks[i].lr);
+    for (uint32_t i = 0; i < config->model.n_heads; i++)
+        if (config->model.heads[i].lr > 0)
+            buf_printf(&text, "; %s lr %g", config->model.heads[i].name, config->model.heads[i].lr);
+    printf("dense layers: %.*s\n", (int)text.len, (const char *)text.data);
+    for (uint32_t i = 0; i < config->n_tables; i++) {
+        buf_clear(&text);
+        config_optimizer_text(&config->tables[i].optimizer, &text);
+        printf("table %s: %.*s\n", config->tables[i].name, (int)text.len, (const char *)text.data);
+    }
+    buf_done(&text);
+}
+
 static void print_text(const struct config *config, const struct net *net)
 {
     char params[24], forward[24], frozen[24], dense[24];
@@ -76,6 +97,7 @@ static void print_text(const struct config *config, const struct net *net)
            short_number((double)net_param_floats(net), params), short_number(f, forward),
            short_number(net_flops(net, false, true) - f, frozen),
            short_number(net_flops(net, true, true) - f, dense));
+    print_optimizers(config);
 }
 
 // ---- Graphviz ---------------------------------------------------------------------------------------------
@@ -140,7 +162,8 @@ static void put_node(struct json *j, const struct net *net, uint32_t i)
     json_end(j);
 }
 
-static void print_json(const struct config *config, const struct net *net)
+static void print_json(const struct config *config, const struct features_net *features,
+                       const struct net *net)
 {
     struct buf out = {0};
     struct json j = json_to(&out);
@@ -155,6 +178,7 @@ static void print_json(const struct config *config, const struct net *net)
     for (uint32_t i = 0; i < net_node_count(net); i++)
         put_node(&j, net, i);
     json_end(&j);
+    explain_net_json(&j, config, features);
     json_end(&j);
     printf("%.*s\n", (int)out.len, (const char *)out.data);
     buf_done(&out);
@@ -171,7 +195,7 @@ int explain_model(struct cli *cli, const char *name)
     if (updater_net_new(config, &features, &net, &err) != 0)
         return cli_fail(cli, &err);
     if (cli->json)
-        print_json(config, net);
+        print_json(config, &features, net);
     else if (cli_given(cli, "dot"))
         print_dot(config, net);
     else

@@ -270,25 +270,45 @@ static int export_dense(struct export *x, struct err *err)
 static const struct {
     const char *name;
     int (*run)(struct export *x, struct err *err);
-} exports[] = {{"samples", export_samples},
-               {"counters", export_counters},
-               {"sequences", export_sequences},
-               {"table", export_table},
-               {"dense", export_dense}};
+    bool ranged; // takes a range of the log
+    bool files;  // opens --out by itself
+} exports[] = {{"samples", export_samples, true, false},    {"predictions", export_predictions, true, false},
+               {"counters", export_counters, false, false}, {"sequences", export_sequences, false, false},
+               {"table", export_table, false, true},        {"dense", export_dense, false, true},
+               {"model", export_model, false, true}};
+
+// What an option is for, where it is not for this kind; else NULL.
+static const char *export_misplaced(const struct export *x, uint32_t kind, const char **ret_option)
+{
+    const struct {
+        const char *option, *of;
+        bool fits;
+    } options[] = {{"from", "samples and predictions", exports[kind].ranged},
+                   {"to", "samples and predictions", exports[kind].ranged},
+                   {"from-sample", "samples and predictions", exports[kind].ranged},
+                   {"to-sample", "samples and predictions", exports[kind].ranged},
+                   {"format", "samples", strcmp(exports[kind].name, "samples") == 0},
+                   {"initial", "model", strcmp(exports[kind].name, "model") == 0}};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (!options[i].fits && cli_given(x->cli, options[i].option)) {
+            *ret_option = options[i].option;
+            return options[i].of;
+        }
+    return NULL;
+}
 
 // What makes no sense together, before anything is opened.
 static int export_usage(struct export *x, uint32_t kind, char *ret_why, size_t size)
 {
-    bool samples = strcmp(exports[kind].name, "samples") == 0;
-    static const char *const of_samples[] = {"from", "to", "from-sample", "to-sample", "format"};
-    for (size_t i = 0; i < sizeof of_samples / sizeof *of_samples && !samples; i++)
-        if (cli_given(x->cli, of_samples[i])) {
-            snprintf(ret_why, size, "--%s is for samples", of_samples[i]);
-            return -1;
-        }
+    const char *option, *of = export_misplaced(x, kind, &option);
+    if (of != NULL) {
+        snprintf(ret_why, size, "--%s is for %s", option, of);
+        return -1;
+    }
     const char *format = cli_value(x->cli, "format");
-    if (format != NULL && strcmp(format, "jsonl") != 0 && strcmp(format, "arrow") != 0) {
-        snprintf(ret_why, size, "--format %s: jsonl or arrow is expected", format);
+    if (format != NULL && strcmp(format, "jsonl") != 0 && strcmp(format, "arrow") != 0 &&
+        strcmp(format, "safetensors") != 0) {
+        snprintf(ret_why, size, "--format %s: jsonl, arrow or safetensors is expected", format);
         return -1;
     }
     const char *at = cli_value(x->cli, "at");
@@ -299,13 +319,11 @@ static int export_usage(struct export *x, uint32_t kind, char *ret_why, size_t s
     return export_range_get(x->cli, &x->range, ret_why, size);
 }
 
-// Tables and dense layers open --out by themselves.
 static int export_to(struct export *x, uint32_t kind, struct err *err)
 {
     const char *out = cli_value(x->cli, "out");
-    bool lines = strcmp(exports[kind].name, "table") != 0 && strcmp(exports[kind].name, "dense") != 0;
     x->to = stdout;
-    if (!lines || out == NULL || strcmp(out, "-") == 0)
+    if (exports[kind].files || out == NULL || strcmp(out, "-") == 0)
         return 0;
     x->to = fopen(out, "wb");
     return x->to == NULL ? err_errno(err, "opening %s", out) : 0;
@@ -338,8 +356,8 @@ int export_command(struct cli *cli)
         kind++;
     if (kind == sizeof exports / sizeof *exports)
         return cli_usage(cli,
-                         "\"%s\" cannot be exported: samples, counters, sequences, "
-                         "table NAME or dense",
+                         "\"%s\" cannot be exported: samples, predictions, counters, sequences, "
+                         "table NAME, dense or model",
                          cli->args[0]);
     if (export_usage(&x, kind, why, sizeof why) != 0)
         return cli_usage(cli, "%s", why);

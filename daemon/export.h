@@ -40,6 +40,11 @@ void export_flush(struct export *x);
 // says which.
 int export_range_get(const struct cli *cli, struct export_range *ret_range, char *ret_why, size_t size);
 int export_samples(struct export *x, struct err *err);
+// The columns that the net reads, as safetensors (export_columns.c).
+int export_columns(struct export *x, struct err *err);
+int export_predictions(struct export *x, struct err *err);
+// Dense layers and tables in one file (model_file.h).
+int export_model(struct export *x, struct err *err);
 // Calls `row` for each sample of the range. It returns -1, with err, to end
 // early.
 int export_samples_each(struct engine *e, const struct export_range *range,

@@ -103,8 +103,9 @@ static int append_ids(struct arrow *a, struct ArrowArray *to, const struct featu
     int code = 0;
     for (uint32_t k = 0; k < v->n && code == 0; k++) {
         uint64_t id = feature_value_id(v, k);
-        code = id == 0 ? ArrowArrayAppendNull(to->children[0], 1)
-                       : append_text(a, to->children[0], features_text(a->engine->state, id, 0));
+        struct str text = id != 0 ? features_text(a->engine->state, id, 0) : (struct str){"", 0};
+        code = features_text_known(id, text) ? append_text(a, to->children[0], text)
+                                             : ArrowArrayAppendNull(to->children[0], 1);
     }
     return code != 0 ? code : ArrowArrayFinishElement(to);
 }

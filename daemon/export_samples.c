@@ -113,5 +113,7 @@ int export_samples(struct export *x, struct err *err)
     const char *format = cli_value(x->cli, "format");
     if (format != NULL && strcmp(format, "arrow") == 0)
         return export_arrow(x->engine, &x->range, x->to, x->to != stdout, err);
+    if (format != NULL && strcmp(format, "safetensors") == 0)
+        return export_columns(x, err);
     return export_samples_each(x->engine, &x->range, jsonl_row, x, err);
 }

@@ -124,7 +124,11 @@ static void block_add(const struct net_reading *r, uint32_t i)
     struct net_memory *m = r->net->memory;
     const struct config_block *c = &r->config->model.blocks[i];
     const struct net_kind kind = net_kind_find(c->kind);
-    struct net_block b = {.n_of = c->n_of, .of = mem_array(c->n_of, NET_NAME), .side = c->side};
+    struct net_block b = {.n_of = c->n_of,
+                          .of = mem_array(c->n_of, NET_NAME),
+                          .side = c->side,
+                          .lr = (float)c->lr,
+                          .init = c->init};
     for (uint32_t k = 0; k < c->n_of; k++)
         name_use(r, c->of[k], kind.sequences, b.of[k]);
     for (uint32_t k = 0; c->options[k].name != NULL; k++)
@@ -144,8 +148,17 @@ static void head_add(const struct net_reading *r, uint32_t i)
     snprintf(h->name, sizeof h->name, "%s", c->name);
     snprintf(h->loss, sizeof h->loss, "%s", c->loss);
     h->weight = (float)c->weight;
+    h->lr = (float)c->lr;
+    h->init = c->init;
     if (c->through >= 0)
         snprintf(h->through, sizeof h->through, "%s", r->config->model.heads[c->through].name);
+}
+
+static enum table_init init_by(const struct config_table *t)
+{
+    return t->init.rule == NET_INIT_NORMAL    ? TABLE_NORMAL
+           : t->init.rule == NET_INIT_UNIFORM ? TABLE_UNIFORM
+                                              : TABLE_CONSTANT;
 }
 
 void features_net_new(const struct config *config, struct features_net *ret_net)
@@ -168,9 +181,9 @@ void features_net_new(const struct config *config, struct features_net *ret_net)
                                                     .rows = t->rows,
                                                     .admit = t->admit,
                                                     .expire_ms = t->expire_ms,
-                                                    .lr = (float)t->lr,
-                                                    .init = (float)t->init,
-                                                    .accum = 0,
+                                                    .init_by = init_by(t),
+                                                    .init = (float)t->init.x,
+                                                    .optimizer = config_optimizer(&t->optimizer),
                                                     .seed = hash_mix(config->update.seed + i + 1)};
     }
 }

@@ -62,6 +62,9 @@ int features_read(struct features *f, struct state *s, const struct event *e,
 void features_error(const struct features *f, struct err *ret_err);
 // The buckets and groups of the message that features_read saw last: to count it.
 struct groups *features_groups(struct features *f);
+// Of an impression: items for which the label completion is not defined, its length being missing or not above 0.
+uint32_t features_lengths_missing(struct features *f, const struct event *e,
+                                  const struct feature_entities *of);
 // When the item was born: its attribute, else its first event; `ts` where nothing is known of it.
 int64_t features_birth(const struct features *f, const struct entity *item, int64_t ts);
 
@@ -109,6 +112,9 @@ void features_canonical(void *features, const struct sample *sample, struct str 
 // The text behind a hash: of a feature's value, an item, or a user of the partitions below `partitions`; "" where
 // it is not known. Valid until the state changes.
 struct str features_text(struct state *s, uint64_t id, uint16_t partitions);
+bool features_text_known(uint64_t id, struct str text); // of what features_text gave
+// As JSON: null for 0, and where it is not known, as of an item that has vanished.
+void features_text_json(struct state *s, uint64_t id, struct json *j);
 
 // ---- quantiles (features_quantiles.c) ---------------------------------------------------------------------
 

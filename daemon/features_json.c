@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Values as JSON, and the canonical bytes of a body for digests.
+#include "base/hash.h"
 #include "daemon/features_impl.h"
 
 struct str features_text(struct state *s, uint64_t id, uint16_t partitions)
@@ -17,6 +18,21 @@ struct str features_text(struct state *s, uint64_t id, uint16_t partitions)
     return (struct str){"", 0};
 }
 
+// The empty text has an id as any other; a list may hold it.
+bool features_text_known(uint64_t id, struct str text)
+{
+    return text.len > 0 || id == hash_id((struct str){"", 0});
+}
+
+void features_text_json(struct state *s, uint64_t id, struct json *j)
+{
+    struct str text = id != 0 ? features_text(s, id, 0) : (struct str){"", 0};
+    if (features_text_known(id, text))
+        json_str(j, text);
+    else
+        json_null(j);
+}
+
 static void sequence_json(struct state *s, const struct feature_value *v, struct json *j)
 {
     json_array(j);
@@ -25,11 +41,7 @@ static void sequence_json(struct state *s, const struct feature_value *v, struct
             json_uint(j, feature_value_interval(v, k));
             continue;
         }
-        uint64_t id = feature_value_id(v, k);
-        if (id == 0)
-            json_null(j); // an entry whose item had no category, say
-        else
-            json_str(j, features_text(s, id, 0));
+        features_text_json(s, feature_value_id(v, k), j); // null: of an entry whose item had no category, say
     }
     json_end(j);
 }

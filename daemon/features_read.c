@@ -2,6 +2,7 @@
 // From the state into a body: the readings as they stand. The same for an impression that is logged and for a
 // request, but that a request writes sequences out in full and creates nothing.
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "daemon/features_impl.h"
@@ -146,8 +147,7 @@ int64_t features_birth(const struct features *f, const struct entity *item, int6
         attribute_find(&f->birth, NULL, state_profile(item, NULL), &a);
     if (birth_of(&a, &ms))
         return ms;
-    ms = entity_first_ts(item);
-    return ms == 0 ? ts : ms; // 0: this event is the first that is seen of it
+    return entity_is_new(item) ? ts : entity_first_ts(item);
 }
 
 static void put_age(const struct source *x)
@@ -251,6 +251,31 @@ int features_read(struct features *f, struct state *s, const struct event *e,
                 return -1;
     }
     return 0;
+}
+
+// As feature_attribute has it, of a number as it is; NaN: missing.
+static double plain_number(const struct source *x, uint32_t feature)
+{
+    const struct config_feature *c = &x->f->config->features[feature];
+    struct attribute a;
+    source_find(x, &x->f->readings[x->f->reads[feature][0]].attribute, &a);
+    if (a.type == VALUE_NUMBER)
+        return a.number;
+    if (a.type == VALUE_TRUE || a.type == VALUE_FALSE)
+        return a.type == VALUE_TRUE;
+    return c->missing == CONFIG_MISSING_VALUE ? c->missing_value : (double)NAN;
+}
+
+uint32_t features_lengths_missing(struct features *f, const struct event *e,
+                                  const struct feature_entities *of)
+{
+    struct source x = {.f = f, .e = e, .of = of};
+    uint32_t missing = 0;
+    for (uint32_t k = 0; f->config->completion.feature >= 0 && k < e->n_items; k++) {
+        x.item = k;
+        missing += !(plain_number(&x, (uint32_t)f->config->completion.feature) > 0);
+    }
+    return missing;
 }
 
 void features_error(const struct features *f, struct err *ret_err)

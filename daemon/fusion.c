@@ -231,6 +231,14 @@ int fusion_parse(struct arena *arena, const char *text, uint32_t n, const char *
     return 0;
 }
 
+bool fusion_reads(const struct fusion *f, uint32_t head)
+{
+    for (uint32_t i = 0; i < f->n; i++)
+        if (f->ops[i].kind == OP_HEAD && f->ops[i].head == head)
+            return true;
+    return false;
+}
+
 // ---- running ----------------------------------------------------------------------------------------------
 
 static double apply(enum op_kind kind, double a, double b)

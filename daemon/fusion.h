@@ -5,6 +5,7 @@
 #ifndef FRESHET_DAEMON_FUSION_H
 #define FRESHET_DAEMON_FUSION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/arena.h"
@@ -17,6 +18,7 @@ struct fusion;
 // Lives in the arena. `names` are those of the heads, n of them. ERR_CONFIG: "column 9: ...", counted from 1 in text.
 int fusion_parse(struct arena *arena, const char *text, uint32_t n, const char *const *names,
                  const struct fusion **ret_fusion, struct err *err);
+bool fusion_reads(const struct fusion *f, uint32_t head);
 // By the values of the heads; as IEEE arithmetic has it, so it may be NaN or infinite.
 double fusion_value(const struct fusion *f, const double *heads);
 

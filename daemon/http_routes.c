@@ -114,7 +114,8 @@ static int score_put(struct http_request *r,
                                    .items = body.items,
                                    .at = VIEW_NOW,
                                    .n_context = body.n_context,
-                                   .context = body.context};
+                                   .context = body.context,
+                                   .sort = body.sort};
     if (body.timestamp.len > 0 && view_time(body.timestamp.s, &request.at) != 0)
         return err_set(err, ERR_INVALID, "timestamp %.64s: ms, s or RFC 3339 is expected", body.timestamp.s);
     struct json j = json_to(&r->reply);

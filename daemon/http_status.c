@@ -33,6 +33,7 @@ static void status_health(const struct daemon *d, struct json *j)
 {
     const char *why;
     member_string(j, "freshet", FRESHET_VERSION);
+    member_string(j, "kernel", packed_kernel_name(updater_kernel(d->engine->updater)));
     member_int(j, "now", clock_now_ms(&d->clock));
     member_int(j, "uptime_ms", clock_now_ms(&d->clock) - d->began_ms);
     json_key(j, "ready");
@@ -245,6 +246,38 @@ static void status_times(const struct daemon *d, struct json *j)
     member_uint(j, "taps", d->n_taps);
 }
 
+static void member_ts(struct json *j, const char *key, int64_t v, int64_t none)
+{
+    json_key(j, key);
+    if (v == none)
+        json_null(j);
+    else
+        json_int(j, v);
+}
+
+// Where each partition stands, and which hold the watermark back.
+static void status_partitions(const struct daemon *d, struct json *j)
+{
+    struct daemon_part part;
+    json_key(j, "partitions");
+    json_array(j);
+    for (uint32_t i = 0; daemon_part(d, i, &part); i++) {
+        json_object(j);
+        member_string(j, "topic", part.topic);
+        member_int(j, "partition", part.partition);
+        member_ts(j, "offset", part.next_offset, SOURCE_OFFSET_START);
+        member_ts(j, "lag", part.lag, -1);
+        member_ts(j, "watermark", part.watermark, WATERMARK_NONE);
+        json_key(j, "idle");
+        json_bool(j, part.idle);
+        json_key(j, "stopped");
+        json_bool(j, part.stopped);
+        json_end(j);
+    }
+    json_end(j);
+    member_int(j, "ahead_ms", daemon_ahead_ms(d));
+}
+
 void http_status_json(struct http *h, struct json *j)
 {
     struct daemon *d = h->d;
@@ -262,5 +295,6 @@ void http_status_json(struct http *h, struct json *j)
     status_times(d, j);
     json_key(j, "offsets");
     engine_offsets_json(d->engine, j);
+    status_partitions(d, j);
     json_end(j);
 }

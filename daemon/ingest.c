@@ -10,7 +10,7 @@
 #include "base/step.h"
 
 enum {
-    PROGRESS_FORMAT = 2,
+    PROGRESS_FORMAT = 3, // 2: without the last of the counts
     DLQ_RAW_BYTES =
         900 << 10, // of a bad message: with its headers it must fit a producer's message.max.bytes
 };
@@ -122,10 +122,29 @@ static void ingest_bad(struct ingest *in, const struct ingest_part *part, const 
     in->counts.dlq[e->bad]++;
 }
 
+// A user that a profile names is seen by it, in whichever partition his events are.
+static int ingest_profile_seen(struct ingest *in, const struct event *e, struct err *err)
+{
+    for (uint32_t p = 0; p < in->n_parts; p++) {
+        const struct ingest_part *part = &in->parts[p];
+        struct entity *user;
+        if (part->kind != DECODER_EVENTS)
+            continue;
+        if (state_entity(in->state, ENTITY_USER, (uint16_t)part->partition, e->user, (struct str){0}, &user,
+                         err) != 0)
+            return -1;
+        if (user != NULL)
+            state_touch(in->state, user, (uint16_t)part->partition, e->ts);
+    }
+    return 0;
+}
+
 static int ingest_profile(struct ingest *in, const struct event *e, struct err *err)
 {
     bool user = e->kind == EVENT_USER_PROFILE;
     struct entity *entity;
+    if (user && in->config->state.users_expire_ms > 0 && ingest_profile_seen(in, e, err) != 0)
+        return -1;
     if (state_entity(in->state, user ? ENTITY_USER : ENTITY_ITEM, user ? PROFILE_PARTITION : 0,
                      user ? e->user : e->items[0].id, user ? e->user_text : e->items[0].text, &entity,
                      err) != 0)
@@ -172,6 +191,7 @@ static int ingest_impression(struct ingest *in, const struct groups_of *of, stru
         features_error(in->features, err);
         return -1;
     }
+    in->counts.lengths_missing += features_lengths_missing(in->features, e, &entities);
     remember_fetch(in->remember, of, 1);
     state_body_append(in->state, in->scratch.data, (uint32_t)in->scratch.len, &body);
     for (uint32_t i = 0; i < e->n_items; i++) {
@@ -327,12 +347,15 @@ void ingest_progress_put(const struct ingest *in, struct buf *to)
 static int ingest_progress_get(struct ingest *in, struct str progress, struct err *err)
 {
     struct rd r = rd_of(progress.s, progress.len);
-    if (rd_u32(&r) != PROGRESS_FORMAT)
+    uint32_t format = rd_u32(&r);
+    if (format != PROGRESS_FORMAT && format != PROGRESS_FORMAT - 1)
         return err_set(err, ERR_VERSION,
                        "the store's progress record is of another format than this freshet's");
-    const uint8_t *counts = rd_bytes(&r, sizeof in->counts);
+    size_t size =
+        format == PROGRESS_FORMAT ? sizeof in->counts : offsetof(struct ingest_counts, lengths_missing);
+    const uint8_t *counts = rd_bytes(&r, size);
     if (counts != NULL)
-        memcpy(&in->counts, counts, sizeof in->counts);
+        memcpy(&in->counts, counts, size);
     in->watermark.value = (int64_t)rd_u64(&r);
     in->watermark.largest = (int64_t)rd_u64(&r);
     in->window = (int64_t)rd_u64(&r);

@@ -45,7 +45,8 @@ struct ingest_counts {
     uint64_t profile_conflicts[2]; // values of users, of items that are not of the declared type
     uint64_t sequences_skipped;    // entries that lacked the attribute by which a sequence keeps them
     uint64_t dlq[EVENT_BAD_COUNT];
-    uint64_t skipped; // messages that the broker had lost, passed over by --offset-gone
+    uint64_t skipped;         // messages that the broker had lost, passed over by --offset-gone
+    uint64_t lengths_missing; // impressions for which the label completion is not defined
 };
 
 struct ingest {

@@ -138,6 +138,64 @@ const struct preset presets[] = {
      "  - {name: top, mlp: <widths>, of: [plain, found, interest], activation: <activation>}\n"
      "heads:\n"
      "  <head>: {of: top}\n"},
+    {"three_tower",
+     "Three towers, of the user, the item and the pair, crossed below fully connected layers: light for each "
+     "candidate, "
+     "for the first stage of ranking.",
+     {{"user", "[128, 32]", "Widths of the user's tower, computed once a request."},
+      {"item", "[128, 32]", "Of the item's, kept while a version is served; the last as the user's."},
+      {"pair", "match",
+       "What the third tower reads, computed for each candidate: match is the product of the other two; with "
+       "features "
+       "of both sides [match, all.cross]."},
+      {"pair_widths", "[16]", "Of the third tower."},
+      {"of_user", "all.request", "What the user's tower reads."},
+      {"of_item", "all.item", "What the item's tower reads: the less it changes, the more is found."},
+      {"cross", "1", "How many cross layers above the towers."},
+      {"widths", "[32]", "Of the fully connected layers."},
+      {"activation", "relu", "Between and after the layers."}},
+     "net:\n"
+     "  - {name: user_tower, mlp: <user>, of: <of_user>, side: user, activation: <activation>}\n"
+     "  - {name: item_tower, mlp: <item>, of: <of_item>, side: item, activation: <activation>}\n"
+     "  - {name: match, hadamard: {}, of: [user_tower, item_tower]}\n"
+     "  - {name: pair_tower, mlp: <pair_widths>, of: <pair>, activation: <activation>}\n"
+     "  - {name: crossed, dcn_v2: <cross>, of: [user_tower, item_tower, pair_tower]}\n"
+     "  - {name: top, mlp: <widths>, of: crossed, activation: <activation>}\n"
+     "heads:\n"
+     "  <head>: {of: top}\n"},
+    {"two_stage",
+     "Three towers with a head first_<head> for each head, which see every candidate; and of those that "
+     "models.NAME.rank "
+     "keeps, all features through experts that the heads share, mixed for each (mmoe).",
+     {{"user", "[128, 32]", "Widths of the user's tower, computed once a request."},
+      {"item", "[128, 32]", "Of the item's, kept while a version is served; the last as the user's."},
+      {"pair", "match",
+       "What the third tower reads, computed for each candidate: match is the product of the other two; with "
+       "features "
+       "of both sides [match, all.cross]."},
+      {"pair_widths", "[16]", "Of the third tower."},
+      {"of_user", "all.request", "What the user's tower reads."},
+      {"of_item", "all.item", "What the item's tower reads: the less it changes, the more is found."},
+      {"cross", "1", "How many cross layers above the towers."},
+      {"first", "[32]", "Of the fully connected layers above them."},
+      {"experts", "4", "How many, in the second stage."},
+      {"widths", "[256, 128]", "Of the layers of each expert."},
+      {"gate", "[64]", "Of the fully connected layers of each gate."},
+      {"of", "all", "What the second stage reads."},
+      {"activation", "relu", "Between and after the layers."}},
+     "net:\n"
+     "  - {name: user_tower, mlp: <user>, of: <of_user>, side: user, activation: <activation>}\n"
+     "  - {name: item_tower, mlp: <item>, of: <of_item>, side: item, activation: <activation>}\n"
+     "  - {name: match, hadamard: {}, of: [user_tower, item_tower]}\n"
+     "  - {name: pair_tower, mlp: <pair_widths>, of: <pair>, activation: <activation>}\n"
+     "  - {name: crossed, dcn_v2: <cross>, of: [user_tower, item_tower, pair_tower]}\n"
+     "  - {name: top, mlp: <first>, of: crossed, activation: <activation>}\n"
+     "  - {name: read, concat: {}, of: <of>}\n"
+     "  - {name: experts, experts: <widths>, count: <experts>, of: read, activation: <activation>}\n"
+     "  - {name: for_<head>, mmoe: {}, of: experts, by: read, gate: <gate>}\n"
+     "heads:\n"
+     "  first_<head>: {of: top, label: <head>, stage: 1}\n"
+     "  <head>: {of: for_<head>, stage: 2}\n"},
     {0},
 };
 

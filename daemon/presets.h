@@ -6,7 +6,7 @@
 
 #include "daemon/config_keys.h"
 
-enum { PRESET_ARGUMENTS_MAX = 10 };
+enum { PRESET_ARGUMENTS_MAX = 14 };
 
 struct preset_argument {
     const char *name;

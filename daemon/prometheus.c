@@ -27,9 +27,9 @@ struct exposition {
     struct version version;
     struct daemon_figures *figures;
     uint64_t samples_kept, samples_published, samples_unpublished;
-    uint64_t outbox_waiting, commits, commit_failures, published, problem, ready, caught_up, frozen,
-        resident_bytes, memory_limit;
-    double began_s, publish_age_s, servable_s, watermark_s;
+    uint64_t outbox_waiting, updates_waiting, commits, commit_failures, published, problem, ready, caught_up,
+        frozen, resident_bytes, memory_limit;
+    double began_s, publish_age_s, servable_s, watermark_s, watermark_ahead_s;
 };
 
 enum metric_type { COUNTER, GAUGE, HISTOGRAM };
@@ -109,7 +109,10 @@ static void put_latency(struct exposition *x, const struct latency *l)
 
 static void put_build(struct exposition *x)
 {
-    put_sample(x, "", "version", FRESHET_VERSION, "kernel", gemm_kernel(), 1);
+    char kernel[192];
+    snprintf(kernel, sizeof kernel, "%s, %s", gemm_kernel(),
+             packed_kernel_name(updater_kernel(x->d->engine->updater)));
+    put_sample(x, "", "version", FRESHET_VERSION, "kernel", kernel, 1);
 }
 
 static void put_lag(struct exposition *x)
@@ -123,6 +126,27 @@ static void put_lag(struct exposition *x)
             continue;
         snprintf(partition, sizeof partition, "%d", source_part(s, i)->partition);
         put_sample(x, "", "topic", source_part(s, i)->topic, "partition", partition, (double)status.lag);
+    }
+}
+
+static void put_watermarks(struct exposition *x)
+{
+    struct daemon_part part;
+    char number[16];
+    for (uint32_t i = 0; daemon_part(x->d, i, &part); i++) {
+        snprintf(number, sizeof number, "%d", part.partition);
+        if (part.watermark != WATERMARK_NONE)
+            put_sample(x, "", "topic", part.topic, "partition", number, (double)part.watermark / 1000);
+    }
+}
+
+static void put_idle(struct exposition *x)
+{
+    struct daemon_part part;
+    char number[16];
+    for (uint32_t i = 0; daemon_part(x->d, i, &part); i++) {
+        snprintf(number, sizeof number, "%d", part.partition);
+        put_sample(x, "", "topic", part.topic, "partition", number, part.idle);
     }
 }
 
@@ -275,6 +299,31 @@ static void put_table_budget(struct exposition *x)
     put_tables(x, value_budget);
 }
 
+static struct model_tower_figures tower_of(const struct exposition *x)
+{
+    struct model_tower_figures f;
+    model_tower_figures(updater_model(x->d->engine->updater), &f);
+    return f;
+}
+
+static void put_tower_entries(struct exposition *x)
+{
+    put_labelled(x, "of", "kept", (double)tower_of(x).entries);
+    put_labelled(x, "of", "capacity", (double)tower_of(x).capacity);
+}
+
+static void put_tower_candidates(struct exposition *x)
+{
+    put_labelled(x, "found", "yes", (double)tower_of(x).hits);
+    put_labelled(x, "found", "no", (double)tower_of(x).misses);
+}
+
+static void put_tower_changes(struct exposition *x)
+{
+    put_labelled(x, "by", "fill", (double)tower_of(x).fills);
+    put_labelled(x, "by", "eviction", (double)tower_of(x).evictions);
+}
+
 static void put_cached(struct exposition *x)
 {
     put_labelled(x, "of", "user", (double)x->state.users_cached);
@@ -396,12 +445,24 @@ static const struct metric metrics[] = {
     {"freshet_dlq_messages_total", COUNTER, "Messages that went to the DLQ.", BY("reason", put_dlq)},
     {"freshet_watermark_timestamp_seconds", GAUGE,
      "Event time up to which everything has come; NaN before the first.", AT_REAL(watermark_s)},
+    {"freshet_watermark_ahead_seconds", GAUGE,
+     "By how much the watermark is ahead of the clock: until then what comes on time is late. 0 if it is "
+     "not.",
+     AT_REAL(watermark_ahead_s)},
+    {"freshet_partition_watermark_timestamp_seconds", GAUGE,
+     "The same of a partition of the event topic; none before its first event.",
+     BY("topic, partition", put_watermarks)},
+    {"freshet_partition_idle", GAUGE, "1 while a partition does not hold the watermark back.",
+     BY("topic, partition", put_idle)},
     {"freshet_dedupe_ids", GAUGE, "Remembered event_ids.", AT_WHOLE(state.dedupe_ids)},
     {"freshet_dedupe_bytes", GAUGE, "Memory of dedupe.", AT_WHOLE(state.dedupe_bytes)},
     {"freshet_dedupe_forgotten_total", COUNTER, "Ids forgotten before their time, at dedupe.max.",
      AT_WHOLE(state.dedupe_forgotten)},
 
     {"freshet_impressions_total", COUNTER, "Impressions that were to be joined.", AT_WHOLE(join.impressions)},
+    {"freshet_lengths_missing_total", COUNTER,
+     "Impressions for which the label completion is not defined: its length is missing, or not above 0.",
+     AT_WHOLE(counts.lengths_missing)},
     {"freshet_feedback_joined_total", COUNTER, "Feedback that met an impression.", AT_WHOLE(join.joined)},
     {"freshet_feedback_orphans_total", COUNTER, "Feedback without an impression.", AT_WHOLE(join.orphans)},
     {"freshet_feedback_after_window_total", COUNTER,
@@ -455,6 +516,8 @@ static const struct metric metrics[] = {
     {"freshet_progressive_calibration", GAUGE, "Sum of predictions over sum of labels.",
      BY("head, over", put_calibration)},
     {"freshet_updates_total", COUNTER, "Updates tried.", AT_WHOLE(version.updates)},
+    {"freshet_updates_waiting", GAUGE, "Update windows that have ended and are not trained on yet.",
+     AT_WHOLE(updates_waiting)},
     {"freshet_updates_stopped_total", COUNTER, "Updates stopped by a brake.", AT_WHOLE(version.stopped)},
     {"freshet_update_duration_seconds", HISTOGRAM, "From the begin of an update to its version being served.",
      BY("le", put_update_latency)},
@@ -467,6 +530,14 @@ static const struct metric metrics[] = {
     {"freshet_table_capacity_rows", GAUGE, "Rows that a table can hold.", BY("table", put_table_capacity)},
     {"freshet_table_bytes", GAUGE, "Memory of the rows that are there.", BY("table", put_table_bytes)},
     {"freshet_table_capacity_bytes", GAUGE, "Memory of the full table.", BY("table", put_table_budget)},
+    {"freshet_item_cache_entries", GAUGE, "Outputs of the item's side that are kept, and that can be.",
+     BY("of", put_tower_entries)},
+    {"freshet_item_cache_candidates_total", COUNTER,
+     "Candidates whose output was there for the served version, or not.", BY("found", put_tower_candidates)},
+    {"freshet_item_cache_changes_total", COUNTER,
+     "Outputs computed for a new version before they were asked for, and those that others took the place "
+     "of.",
+     BY("by", put_tower_changes)},
 
     {"freshet_published_messages_total", COUNTER,
      "Messages delivered to delta and DLQ topics since the start.", AT_WHOLE(published)},
@@ -567,6 +638,7 @@ static void exposition_times(struct exposition *x)
                         : (double)NAN;
     x->watermark_s =
         watermark == WATERMARK_NONE || watermark == WATERMARK_END ? (double)NAN : (double)watermark / 1000;
+    x->watermark_ahead_s = (double)daemon_ahead_ms(d) / 1000;
 }
 
 static void exposition_fill(struct exposition *x, struct daemon *d, struct buf *to)
@@ -579,6 +651,7 @@ static void exposition_fill(struct exposition *x, struct daemon *d, struct buf *
     x->version = *updater_version(d->engine->updater);
     x->version.version = updater_served(d->engine->updater);
     x->outbox_waiting = state_outbox_end(d->engine->state) - state_outbox_begin(d->engine->state);
+    x->updates_waiting = d->engine->ingest->n_marks;
     x->samples_kept = state_samples_end(d->engine->state) - state_samples_begin(d->engine->state);
     if (d->samples != NULL) {
         x->samples_published = samples_topic_published(d->samples);

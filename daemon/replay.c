@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,7 +18,12 @@
 #include "daemon/replay.h"
 #include "stream/source.h"
 
-enum { REPLAY_POLL = 1024, PROGRESS_US = 500000 };
+enum {
+    REPLAY_POLL = 1024,
+    PROGRESS_US = 500000,
+    JUMP_MS = 86400000, // an event so far ahead of its file is told
+    JUMPS_TOLD = 10,    // each; more are only counted
+};
 
 // ---- files ------------------------------------------------------------------------------------------------
 
@@ -36,6 +42,7 @@ static uint32_t replay_files(struct replay *r, const char *option, enum decoder_
         int64_t offset = r->engine->ingest->parts[part].next_offset;
         files[n].part.offset = offset;
         r->part_of[n] = part;
+        r->paths[n] = path;
         partition++;
     }
     return n;
@@ -71,6 +78,52 @@ int replay_open_source(struct replay *r, struct err *err)
                                      .idle_after_ms = config->time.idle_after_ms,
                                      .file_append_ms = clock_now_ms(&r->clock)};
     return source_files_new(&options, files, n, &r->source, err);
+}
+
+// ---- jumps of event time ----------------------------------------------------------------------------------
+//
+// A file does not say when its lines were written, so max_future cannot tell a wrong clock in the middle of it. An
+// event that is far ahead of all before it may be one, and all that follows is late then; or the log has a gap, which
+// is no mistake. So it is taken as it is, and told.
+
+// 0: not to be had, as of a pipe.
+static uint64_t line_of(const char *path, int64_t offset)
+{
+    uint64_t line = 1;
+    FILE *f = strcmp(path, "-") != 0 ? fopen(path, "r") : NULL;
+    if (f == NULL)
+        return 0;
+    for (int c; offset > 0 && (c = getc_unlocked(f)) != EOF; offset--)
+        line += c == '\n';
+    fclose(f);
+    return offset == 0 ? line : 0;
+}
+
+static void replay_jump(struct replay *r, const struct event *e, int64_t ahead_ms)
+{
+    const char *path = r->paths[e->part];
+    if (++r->jumps > JUMPS_TOLD)
+        return;
+    log_warn("an event is far ahead of all before it in its file: if it is no gap of the log, what follows "
+             "is late",
+             "at=%s:%llu byte=%lld ahead_hours=%.1f", path, (unsigned long long)line_of(path, e->offset),
+             (long long)e->offset, (double)ahead_ms / 3600000);
+    if (r->jumps == JUMPS_TOLD)
+        log_warn("more such events are only counted, under time_jumps", "told=%d", JUMPS_TOLD);
+}
+
+// One event; what it is by event time shows in what it does to the watermark of its part.
+static int replay_event(struct replay *r, const struct event *e, struct err *err)
+{
+    struct ingest *in = r->engine->ingest;
+    const struct watermark_part *part = &in->watermark.parts[r->part_of[e->part]];
+    int64_t before = part->largest;
+    if (ingest_event(in, r->part_of[e->part], e, err) != 0)
+        return -1;
+    if (e->part < REPLAY_FILES_MAX && r->paths[e->part] != NULL && before != WATERMARK_NONE && part->counts &&
+        part->largest - before > JUMP_MS)
+        replay_jump(r, e, part->largest - before);
+    return 0;
 }
 
 // ---- the loop ---------------------------------------------------------------------------------------------
@@ -157,7 +210,7 @@ static int replay_events(struct replay *r, struct err *err)
             if (i + INGEST_AHEAD < n)
                 ingest_prefetch(r->engine->ingest, r->part_of[events[i + INGEST_AHEAD]->part],
                                 events[i + INGEST_AHEAD]);
-            if (ingest_event(r->engine->ingest, r->part_of[events[i]->part], events[i], err) != 0)
+            if (replay_event(r, events[i], err) != 0)
                 return -1;
             if (r->engine->ingest->n_marks > 0 && replay_train(r, err) != 0)
                 return -1;
@@ -255,6 +308,8 @@ static int replay_summary(struct replay *r, struct err *err)
     struct json j = json_to(&out);
     json_object(&j);
     engine_counts_json(r->engine, &j);
+    json_key(&j, "time_jumps");
+    json_uint(&j, r->jumps);
     json_key(&j, "metrics");
     engine_metrics_json(r->engine, &j);
     json_key(&j, "digest");

@@ -15,7 +15,9 @@ struct replay {
     struct engine *engine;
     struct source *source;
     struct sink *sink;
-    uint32_t part_of[INGEST_PARTS_MAX]; // source part -> ingest part
+    uint32_t part_of[INGEST_PARTS_MAX];  // source part -> ingest part
+    const char *paths[REPLAY_FILES_MAX]; // by source part; NULL: no file
+    uint64_t jumps;                      // events far ahead of all before them in their file
     struct clock_source clock;
     int64_t began_us, shown_us;
     bool terminal;

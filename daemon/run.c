@@ -18,12 +18,14 @@
 
 enum {
     SLICE_EVENTS = 128,              // handed out at a time
+    TOWER_SLICE = 32,                // outputs of items computed at a time for a new version
     SLICE_US = 4000,                 // a slice ends after so long
     SAMPLES_SLICE_US = 2000,         // and one of sending samples
     SAMPLES_SETTLE_MS = 1000,        // what is under way at the end is waited for so long
     SLICE_TURN = 32,                 // after so many events HTTP is asked whether it has something
     COMMIT_BEHIND_MESSAGES = 100000, // a lag above it is catching up
     COMMIT_BEHIND_US = 5000000,      // catching up: a commit after so long at the latest
+    AHEAD_AGAIN_MS = 60000,          // a watermark that stays ahead of the clock is told again
 };
 static const double HOUSEKEEPING_S = 1.0;
 
@@ -317,12 +319,13 @@ static bool daemon_slice(struct daemon *d)
     return false;
 }
 
-// A slice, and what taps have gathered. Returns whether there may be more.
+// A slice, what taps have gathered, and outputs of items for a new version. Returns whether there may be more.
 static bool daemon_work(struct daemon *d)
 {
     bool more = daemon_slice(d);
     if (d->n_taps > 0)
         more |= http_tap_turn(d->http);
+    more |= model_tower_fill(updater_model(d->engine->updater), TOWER_SLICE);
     return more;
 }
 
@@ -445,6 +448,57 @@ static void daemon_trouble(const struct daemon *d, struct err *ret_err)
         sink_error(samples_topic_sink(d->samples), ret_err);
 }
 
+bool daemon_part(const struct daemon *d, uint32_t i, struct daemon_part *ret_part)
+{
+    struct source_part_status status;
+    if (d->source == NULL || i >= source_part_count(d->source))
+        return false;
+    const struct source_part *part = source_part(d->source, i);
+    const struct ingest *in = d->engine->ingest;
+    const struct watermark_part *time = &in->watermark.parts[d->part_of[i]];
+    source_part_status(d->source, i, &status);
+    *ret_part = (struct daemon_part){.topic = part->topic,
+                                     .partition = part->partition,
+                                     .next_offset = status.next_offset,
+                                     .lag = status.lag,
+                                     .watermark = WATERMARK_NONE,
+                                     .idle = time->idle,
+                                     .stopped = status.stopped};
+    if (time->counts && time->largest != WATERMARK_NONE)
+        ret_part->watermark = time->largest - in->watermark.out_of_order;
+    return true;
+}
+
+int64_t daemon_ahead_ms(const struct daemon *d)
+{
+    int64_t watermark = d->engine->ingest->watermark.value;
+    int64_t ahead =
+        watermark == WATERMARK_NONE || watermark == WATERMARK_END ? 0 : watermark - clock_now_ms(&d->clock);
+    return ahead > 0 ? ahead : 0;
+}
+
+// Once when it begins, and each AHEAD_AGAIN_MS while it lasts. Named is the part that is furthest: where all are
+// ahead it is the likeliest culprit, and with one part it is the one.
+static void daemon_ahead(struct daemon *d)
+{
+    int64_t ahead = daemon_ahead_ms(d);
+    int64_t now = clock_now_ms(&d->clock);
+    struct daemon_part part;
+    struct daemon_part furthest = {.topic = "", .watermark = WATERMARK_NONE};
+    if (ahead == 0)
+        d->ahead_told_ms = 0;
+    if (ahead == 0 || now - d->ahead_told_ms < AHEAD_AGAIN_MS)
+        return;
+    for (uint32_t i = 0; daemon_part(d, i, &part); i++)
+        if (part.watermark > furthest.watermark)
+            furthest = part;
+    d->ahead_told_ms = now;
+    log_warn("the watermark is ahead of the clock: what comes until then is late",
+             "ahead_ms=%lld topic=%s partition=%d partition_ahead_ms=%lld hint=%s", (long long)ahead,
+             furthest.topic, furthest.partition, (long long)(furthest.watermark - now),
+             log_quote("stream.time.max_future bounds it; the producers' clocks are to be looked at"));
+}
+
 static void on_housekeeping(struct ev_loop *loop, ev_timer *w, int events)
 {
     (void)loop;
@@ -456,6 +510,7 @@ static void on_housekeeping(struct ev_loop *loop, ev_timer *w, int events)
     daemon_trouble(d, &err);
     if (!d->disk_full)
         daemon_problem(d, &err);
+    daemon_ahead(d);
     daemon_outbox(d);
     daemon_samples(d);
     daemon_trainer(d);

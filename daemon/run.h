@@ -90,7 +90,8 @@ struct daemon {
     bool caught_up; // at the end of every log, once since the start
     bool stopping;
     int exit_code;
-    struct err problem; // what an operator must know now; ERR_NONE: nothing
+    struct err problem;    // what an operator must know now; ERR_NONE: nothing
+    int64_t ahead_told_ms; // when it was last logged that the watermark is ahead of the clock
     int64_t began_ms;
     uint64_t progress, progress_fed; // for the watchdog
     struct daemon_figures figures;
@@ -110,5 +111,18 @@ int daemon_reload(struct daemon *d, struct err *err);
 bool daemon_ready(const struct daemon *d, const char **ret_why);
 // Lag over all parts: messages not yet read, -1 unknown.
 int64_t daemon_lag(const struct daemon *d);
+
+// Where a part stands. False: there is no such part (yet).
+struct daemon_part {
+    const char *topic;
+    int32_t partition;
+    int64_t next_offset; // SOURCE_OFFSET_START before the first message
+    int64_t lag;         // messages, -1 unknown
+    int64_t watermark;   // WATERMARK_NONE before its first event; profiles have none
+    bool idle, stopped;
+};
+bool daemon_part(const struct daemon *d, uint32_t i, struct daemon_part *ret_part);
+// By how much the watermark is ahead of the clock, 0 if it is not.
+int64_t daemon_ahead_ms(const struct daemon *d);
 
 #endif

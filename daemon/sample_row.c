@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "daemon/targets.h"
 
 // ---- values
 // -----------------------------------------------------------------------------------------------
@@ -76,6 +77,14 @@ static void get_label(const struct sample_column *c, const struct sample *s, con
 {
     (void)row;
     ret->integer = c->index == ACTION_WATCH ? (int64_t)s->watch_ms : (s->labels >> c->index) & 1;
+}
+
+// What share of the length was watched; missing where the length is not known.
+static void get_completion(const struct sample_column *c, const struct sample *s,
+                           const struct feature_row *row, struct sample_value *ret)
+{
+    ret->number = targets_share(s, row, (int)c->index);
+    ret->missing = ret->number < 0;
 }
 
 static void get_label_ts(const struct sample_column *c, const struct sample *s, const struct feature_row *row,
@@ -225,6 +234,14 @@ void sample_columns_init(struct sample_columns *c, const struct config *config)
     *c = (struct sample_columns){.config = config};
     columns_add(c, columns_before, sizeof columns_before / sizeof *columns_before);
     columns_labels(c, label);
+    if (config->completion.feature >= 0) {
+        const struct sample_column completion = {.name = "completion",
+                                                 .group = SAMPLE_LABELS,
+                                                 .type = SAMPLE_NUMBER,
+                                                 .index = (uint32_t)config->completion.feature,
+                                                 .get = get_completion};
+        columns_add(c, &completion, 1);
+    }
     columns_labels(c, label_ts);
     columns_add(c, columns_between, sizeof columns_between / sizeof *columns_between);
     columns_labels(c, rate);
@@ -270,6 +287,8 @@ static void value_json(const struct config *config, const struct sample_column *
         json_str(j, v->text);
     else if (c->type == SAMPLE_RATE)
         json_float(j, (float)v->number);
+    else if (c->type == SAMPLE_NUMBER)
+        json_double(j, v->number);
     else if (c->type == SAMPLE_LABELS_OF)
         labels_json(config, v->integer, j);
     else

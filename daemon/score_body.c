@@ -22,7 +22,7 @@ static int body_items(const json_t *items, uint32_t max, struct arena *arena, st
 static int body_fields(json_t *root, uint32_t max_items, struct arena *arena, struct score_body *b,
                        struct err *err)
 {
-    static const char *const members[] = {"user_id", "items", "timestamp", "context", NULL};
+    static const char *const members[] = {"user_id", "items", "timestamp", "context", "sort", NULL};
     if (!json_is_object(root))
         return err_set(err, ERR_INVALID, "the body must be an object: {\"user_id\": ..., \"items\": [...]}");
     if (body_members(root, members, err) != 0 ||
@@ -30,6 +30,10 @@ static int body_fields(json_t *root, uint32_t max_items, struct arena *arena, st
         body_items(json_object_get(root, "items"), max_items, arena, b, err) != 0 ||
         body_time(json_object_get(root, "timestamp"), "timestamp", arena, &b->timestamp, err) != 0)
         return -1;
+    const json_t *sort = json_object_get(root, "sort");
+    if (sort != NULL && !json_is_boolean(sort))
+        return err_set(err, ERR_INVALID, "sort must be true or false");
+    b->sort = json_is_true(sort);
     return body_context("context", json_object_get(root, "context"), arena, &b->context, &b->n_context, err);
 }
 

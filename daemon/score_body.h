@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The body of POST /v1/score: {"user_id": ID, "items": [ID, ...], "timestamp": TS, "context": {flat}}, an ID
+// The body of POST /v1/score: {"user_id": ID, "items": [ID, ...], "timestamp": TS, "context": {flat},
+// "sort": BOOL}, an ID
 // being a string or an integer. By itself because jansson and base/json.h name functions alike and cannot be
 // included together.
 #ifndef FRESHET_DAEMON_SCORE_BODY_H
@@ -17,6 +18,7 @@ struct score_body {
     struct event_field *context;
     uint32_t n_context;
     struct str timestamp; // text, "" where absent
+    bool sort;
 };
 
 // Everything in *ret_body lies in `arena`. ERR_INVALID: says what is wrong, with line and column where it is

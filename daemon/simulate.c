@@ -58,6 +58,7 @@ static void simulation_pace(const struct simulation *s, int64_t ts)
 
 static int simulation_send(struct simulation *s, const char *user, struct buf *json, struct err *err)
 {
+    s->sent++;
     if (s->sink == NULL) {
         buf_put_u8(json, '\n');
         return fwrite(json->data, 1, json->len, stdout) == json->len ? 0
@@ -67,7 +68,7 @@ static int simulation_send(struct simulation *s, const char *user, struct buf *j
                                    .partition = -1,
                                    .key = str_of(user),
                                    .value = {(const char *)json->data, (uint32_t)json->len},
-                                   .sequence = ++s->sent};
+                                   .sequence = s->sent};
     while (sink_send(s->sink, &message, err) != 0) {
         if (!err->retriable)
             return -1;
@@ -184,8 +185,9 @@ int simulate_command(struct cli *cli)
     if (result == 0) {
         struct metrics_values best;
         metrics_values(&s.best, &best);
-        fprintf(stderr, "%llu impressions; best possible: auc %.4f ne %.4f (click rate %.4f)\n",
-                (unsigned long long)s.impressions, best.auc, best.ne, best.base_rate);
+        fprintf(
+            stderr, "%llu impressions, %llu messages; best possible: auc %.4f ne %.4f (click rate %.4f)\n",
+            (unsigned long long)s.impressions, (unsigned long long)s.sent, best.auc, best.ne, best.base_rate);
     }
     if (s.truth != NULL && fclose(s.truth) != 0 && result == 0)
         result = err_errno(&err, "writing the truth");

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "daemon/sample_json.h"
+#include "daemon/targets.h"
 
 // What a line has under a name: nothing, a text or a number.
 struct tap_value {
@@ -43,6 +44,11 @@ static uint32_t label_of(const struct config *config, const char *name)
     return ACTION_MAX;
 }
 
+static bool is_completion(const struct config *config, const char *label)
+{
+    return config->completion.feature >= 0 && strcmp(label, "completion") == 0;
+}
+
 static uint32_t feature_of(const struct config *config, const char *name)
 {
     uint32_t i = 0;
@@ -61,7 +67,8 @@ static int condition_name(const struct config *config, enum tap_kind kind, const
             return 0;
     if (kind == TAP_EVENTS && (name_after(name, "context.", &rest) || name_after(name, "attributes.", &rest)))
         return 0;
-    if (kind == TAP_SAMPLES && name_after(name, "labels.", &rest) && label_of(config, rest) < ACTION_MAX)
+    if (kind == TAP_SAMPLES && name_after(name, "labels.", &rest) &&
+        (label_of(config, rest) < ACTION_MAX || is_completion(config, rest)))
         return 0;
     if (kind == TAP_SAMPLES && name_after(name, "features.", &rest) &&
         feature_of(config, rest) < config->n_features)
@@ -429,6 +436,10 @@ static struct tap_value sample_value(const struct config *config, const struct s
                                      const struct feature_row *row, const char *name)
 {
     const char *rest;
+    if (name_after(name, "labels.", &rest) && is_completion(config, rest)) {
+        double share = targets_share(s, row, config->completion.feature);
+        return value_number(share >= 0, share);
+    }
     if (name_after(name, "labels.", &rest)) {
         uint32_t a = label_of(config, rest);
         return value_number(true, a == ACTION_WATCH ? (double)s->watch_ms : (double)((s->labels >> a) & 1));

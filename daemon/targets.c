@@ -19,13 +19,18 @@ static bool bit(uint32_t labels, int action)
     return (labels >> action & 1) != 0;
 }
 
+double targets_share(const struct sample *s, const struct feature_row *row, int length)
+{
+    const struct feature_value *whole = &row->values[length];
+    if (whole->type != FEATURE_NUMBER || !(whole->number > 0))
+        return -1;
+    return fmin((double)s->watch_ms / whole->number, 1);
+}
+
 // -1: not known.
 static double value_of(const struct config_head *head, const struct sample *s, const struct feature_row *row)
 {
-    if (head->length < 0)
-        return (double)s->watch_ms / 1000;
-    const double length = row->values[head->length].number;
-    return length > 0 ? fmin((double)s->watch_ms / length, 1) : -1;
+    return head->length < 0 ? (double)s->watch_ms / 1000 : targets_share(s, row, head->length);
 }
 
 static float label_of(const struct config_head *head, double value, bool came)

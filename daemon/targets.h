@@ -9,4 +9,7 @@
 void targets_of(const struct config *config, const struct sample *s, const struct feature_row *row,
                 float *ret_labels, float *ret_weights);
 
+// The share of a length (a number feature, ms) that was watched, 1 at most; below 0 where the length is not known.
+double targets_share(const struct sample *s, const struct feature_row *row, int length);
+
 #endif

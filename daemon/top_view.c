@@ -225,6 +225,32 @@ static void screen_time(struct top *t)
          sum_of(json_object_get(t->now, "dlq")));
 }
 
+// The partition that holds the watermark: of those that are not idle the one that is furthest behind.
+static void screen_partitions(struct top *t)
+{
+    char a[TOP_NUMBER];
+    const json_t *parts = json_object_get(t->now, "partitions");
+    size_t n = json_array_size(parts);
+    size_t idle = 0;
+    json_t *last = NULL;
+    for (size_t i = 0; i < n; i++) {
+        json_t *part = json_array_get(parts, i);
+        idle += json_is_true(json_object_get(part, "idle"));
+        if (!json_is_true(json_object_get(part, "idle")) &&
+            (last == NULL || number_at(part, "watermark") < number_at(last, "watermark")))
+            last = part;
+    }
+    double ahead = now_at(t, "ahead_ms") / 1e3;
+    if (last != NULL)
+        line(t, ahead > 0 ? ALARM : PLAIN,
+             "partitions   %zu, %zu idle   the last one is %s %.0f, at %s ago%s", n, idle,
+             json_string_value(json_object_get(last, "topic")), number_at(last, "partition"),
+             seconds_text((now_at(t, "now") - number_at(last, "watermark")) / 1e3, a),
+             ahead > 0 ? "   AHEAD OF THE CLOCK" : "");
+    else
+        line(t, PLAIN, "partitions   %zu, %zu idle", n, idle);
+}
+
 static void screen_join(struct top *t)
 {
     char a[TOP_NUMBER];
@@ -324,6 +350,7 @@ static void screen_put(struct top *t)
     screen_title(t);
     screen_events(t);
     screen_time(t);
+    screen_partitions(t);
     screen_join(t);
     screen_updates(t);
     screen_machine(t);
@@ -398,6 +425,7 @@ static json_t *figures(const struct top *t)
     figure(f, "lag_s", lag_s(t));
     figure(f, "newest_event_age_s", behind_s(t, "at"));
     figure(f, "watermark_delay_s", behind_s(t, "watermark"));
+    figure(f, "watermark_ahead_s", now_at(t, "ahead_ms") / 1e3);
     figure(f, "late_per_s", rate(t, "late"));
     figure(f, "duplicates_per_s", rate(t, "duplicates"));
     figure(f, "dlq_per_s", dlq_rate(t));

@@ -38,16 +38,18 @@ static int updater_net_error(const struct config *config, const struct features_
 }
 
 static int updater_model_new(const struct config *config, const struct features_net *net,
-                             struct model **ret_model, struct err *err)
+                             enum packed_kernel kernel, struct model **ret_model, struct err *err)
 {
     struct model_options options = {.net = net->spec,
                                     .n_tables = net->n_tables,
                                     .tables = net->tables,
                                     .bootstrap_samples = config->update.bootstrap_samples,
-                                    .dense_lr = (float)config->update.dense_lr,
+                                    .dense = config_optimizer(&config->update.dense),
                                     .epochs = config->update.epochs,
                                     .seed = config->update.seed,
-                                    .auc_samples = METRICS_SCORES};
+                                    .auc_samples = METRICS_SCORES,
+                                    .kernel = kernel,
+                                    .tower_bytes = config->model.item_cache};
     uint32_t block = 0;
     if (model_new(&options, ret_model, &block, err) != 0)
         return updater_net_error(config, net, block, err);
@@ -81,7 +83,8 @@ static int updater_build(struct updater *u, struct err *err)
 {
     gemm_setup();
     features_net_new(u->config, &u->net);
-    if (updater_model_new(u->config, &u->net, &u->model, err) != 0 || updater_kernels(u, err) != 0)
+    if (packed_kernel_choose(u->config->update.kernel, &u->kernel, err) != 0 ||
+        updater_model_new(u->config, &u->net, u->kernel, &u->model, err) != 0 || updater_kernels(u, err) != 0)
         return -1;
     for (uint32_t h = 0; h < u->config->model.n_heads; h++) {
         metrics_init(&u->running[h], METRICS_SCORES);
@@ -136,6 +139,11 @@ const struct version *updater_version(const struct updater *u)
     return &u->version;
 }
 
+enum packed_kernel updater_kernel(const struct updater *u)
+{
+    return u->kernel;
+}
+
 uint64_t updater_served(const struct updater *u)
 {
     return u->served;
@@ -148,9 +156,15 @@ void updater_metrics(const struct updater *u, uint32_t head, struct metrics_valu
     metrics_values(&u->after_bootstrap[head], ret_after_bootstrap);
 }
 
-void updater_predict(struct updater *u, const struct model_samples *samples, float *const *ret_p)
+void updater_predict(struct updater *u, const struct model_samples *samples, const bool *heads,
+                     float *const *ret_p)
 {
-    model_predict(u->model, samples, ret_p);
+    model_predict_heads(u->model, samples, heads, ret_p);
+}
+
+double updater_norm(const struct updater *u, uint32_t head, const struct feature_row *row)
+{
+    return norms_of(&u->norms, u->config, head, row);
 }
 
 // ---- one update -------------------------------------------------------------------------------------------
@@ -170,8 +184,20 @@ void update_begin(struct updater *u, const struct ingest_mark *mark)
     u->was_frozen = model_frozen(u->model);
     u->update = model_update_new(u->model);
     u->quantiles = features_quantiles_new(u->features);
+    u->learned_norms = (struct norms){0};
     u->n_digests = 0;
     u->training = u->config->update.enabled && !(u->config->update.stop_after_bootstrap && u->was_frozen);
+}
+
+struct model_update *update_import(struct updater *u)
+{
+    const struct ingest_mark mark = {.through = u->version.trained_through,
+                                     .boundary_ms = u->version.boundary_ms};
+    update_begin(u, &mark);
+    features_quantiles_free(u->quantiles); // there is nothing to learn them from
+    u->quantiles = NULL;
+    u->training = true;
+    return u->update;
 }
 
 uint64_t update_left(const struct updater *u, uint64_t *ret_seq)
@@ -199,6 +225,7 @@ int update_feed(struct updater *u, const struct sample_chunk *chunk, struct err 
                            (unsigned long long)s->seq);
         targets_of(u->config, s, &row, labels, weights);
         features_quantiles_put(u->quantiles, &row);
+        norms_put(&u->learned_norms, u->config, &row, labels, weights);
         columns_put(u->columns, &row, s->impression_ts, labels, weights);
     }
     u->fed += chunk->n;
@@ -285,6 +312,19 @@ static void update_quantiles_done(struct updater *u)
     u->quantiles = NULL;
 }
 
+// With what this update adds.
+static void update_norms_store(struct updater *u)
+{
+    struct buf blob = {0};
+    struct norms all = u->norms;
+    if (u->config->model.n_norms == 0)
+        return;
+    norms_add(&all, &u->learned_norms);
+    norms_save(&all, u->config, &blob);
+    state_blob_put(u->state, "norms", (struct str){(const char *)blob.data, (uint32_t)blob.len});
+    buf_done(&blob);
+}
+
 static void update_quantiles_store(struct updater *u)
 {
     struct buf blob = {0};
@@ -314,6 +354,7 @@ void update_record(struct updater *u, struct update_result *ret_result)
     } else {
         u->dense_dirty |= u->report.dense_trained || u->version.version == 0;
         update_quantiles_store(u);
+        update_norms_store(u);
         updater_store_update(u, ret_result);
     }
     ret_result->version = u->version.version;
@@ -327,6 +368,7 @@ void update_apply(struct updater *u)
     step_reached("update.apply");
     model_apply(u->model, u->update);
     features_quantiles_apply(u->features, u->quantiles);
+    norms_add(&u->norms, &u->learned_norms);
     update_quantiles_done(u);
     u->served = u->version.version;
     u->update = NULL;

@@ -32,6 +32,8 @@ struct version {
     uint64_t rows;            // put, all versions together
     uint64_t tombstones;
     struct digest dense;
+    uint64_t steps;  // of the optimizers, epochs counted; since format 2 of the record
+    uint64_t kernel; // enum packed_kernel of the last update; since format 3, PACKED_BLAS before
 };
 
 // Why an update was not taken.
@@ -64,12 +66,16 @@ int updater_net_new(const struct config *config, struct features_net *ret_featur
 struct model *updater_model(struct updater *u);
 // The newest version, which may still wait for its commit; and the one that the model is at and that is served.
 const struct version *updater_version(const struct updater *u);
+enum packed_kernel updater_kernel(const struct updater *u); // by which versions are made from now on
 uint64_t updater_served(const struct updater *u);
 // Running progressive metrics: over all samples, and over those after the bootstrap.
 void updater_metrics(const struct updater *u, uint32_t head, struct metrics_values *ret_all,
                      struct metrics_values *ret_after_bootstrap);
 
 void update_begin(struct updater *u, const struct ingest_mark *mark);
+// The same of a version that no samples make: the caller changes the update (model_update_row, model_update_params),
+// then come update_finish, update_record and update_apply.
+struct model_update *update_import(struct updater *u);
 // Samples still to be fed; 0: update_finish is next. *ret_seq is the first of them.
 uint64_t update_left(const struct updater *u, uint64_t *ret_seq);
 // The largest number of samples of a feed: a multiple of the batch.
@@ -87,7 +93,10 @@ int update_run(struct updater *u, const struct ingest_mark *mark, struct update_
 // Puts what changed since the last call (version, metrics, dense layers) into the state; before state_commit.
 void updater_commit(struct updater *u);
 
-// Predicts the candidates of one request: p[head][i].
-void updater_predict(struct updater *u, const struct model_samples *samples, float *const *ret_p);
+// Predicts the candidates of one request: p[head][i], for those heads alone for which heads[head]; NULL: all.
+void updater_predict(struct updater *u, const struct model_samples *samples, const bool *heads,
+                     float *const *ret_p);
+// What the head's prediction is divided by for a candidate of this length: norms.h.
+double updater_norm(const struct updater *u, uint32_t head, const struct feature_row *row);
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef FRESHET_DAEMON_UPDATE_IMPL_H
 #define FRESHET_DAEMON_UPDATE_IMPL_H
 
+#include "daemon/norms.h"
 #include "daemon/update.h"
 
 enum { METRICS_SCORES = 200000 }; // scores kept for a running AUC: exact up to so many samples
@@ -14,6 +15,7 @@ struct updater {
     struct state *state;
     struct features_net net;
     struct model *model;
+    enum packed_kernel kernel;
     struct columns *columns;
     bool publish;
     uint16_t partitions; // of users, for the texts of their rows
@@ -21,8 +23,9 @@ struct updater {
     uint64_t served; // version of the model
     struct metrics running[CONFIG_HEADS_MAX];
     struct metrics after_bootstrap[CONFIG_HEADS_MAX];
-    bool dirty;       // version or metrics differ from the state's
-    bool dense_dirty; // so do the dense layers
+    struct norms norms; // of the served version
+    bool dirty;         // version or metrics differ from the state's
+    bool dense_dirty;   // so do the dense layers
 
     // The update under way.
     struct model_update *update;
@@ -32,6 +35,7 @@ struct updater {
     bool was_frozen;
     bool training;               // false: the samples are only predicted
     struct quantiles *quantiles; // that it learns; NULL: all are known
+    struct norms learned_norms;  // of its samples
     struct model_report report;
     struct digest digests[STATE_TABLES_MAX]; // of the tables as the version before left them
     uint32_t n_digests;

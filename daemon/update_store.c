@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// A version on disk: blob "version" (struct version and its running metrics), blob "dense" (all layers and
-// their optimizer), blob "model" (a text that describes the shapes, so that a store is not opened with a
+// A version on disk: blob "version" (struct version and its running metrics; format 1 has no `steps`, format 2 no `kernel`, of which its
+// optimizers had no need), blob "dense" (all layers and their optimizer), blob "model" (a text that describes the shapes, so that a store is not opened with a
 // config that does not fit), and the rows of the tables.
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "daemon/update_impl.h"
 
-enum { VERSION_FORMAT = 1 };
+enum { VERSION_FORMAT = 3 };
 
 // ---- description
 // -----------------------------------------------------------------------------------------------
+
+// Optimizers other than the first, and of FTRL what its state is made of.
+static void describe_optimizer(const struct config_optimizer *o, enum optimizer_kind first, struct buf *to)
+{
+    if (o->kind != first)
+        buf_printf(to, ":%s", optimizer_name(o->kind));
+    if (o->kind == OPTIMIZER_FTRL)
+        buf_printf(to, "(lr=%g,beta=%g,l1=%g,l2=%g)", o->lr, o->beta, o->l1, o->l2);
+}
 
 static void updater_describe(const struct updater *u, struct buf *to)
 {
@@ -25,13 +35,18 @@ static void updater_describe(const struct updater *u, struct buf *to)
         buf_printf(to, " %s=%lldx%u", c->windows[i].name, (long long)c->windows[i].tile_ms,
                    c->windows[i].tiles);
     buf_printf(to, "; tables");
-    for (uint32_t i = 0; i < c->n_tables; i++)
+    for (uint32_t i = 0; i < c->n_tables; i++) {
         buf_printf(to, " %s=%u", c->tables[i].name, c->tables[i].dim);
+        describe_optimizer(&c->tables[i].optimizer, OPTIMIZER_ROWWISE_ADAGRAD, to);
+    }
     buf_printf(to, "; net");
+    describe_optimizer(&c->update.dense, OPTIMIZER_ADAGRAD, to);
     const struct net *net = model_net(u->model);
     for (uint32_t i = 0; i < net_param_count(net); i++) {
         const struct net_param *p = net_param(net, i);
         buf_printf(to, " %s=%ux%u", p->name, p->rows, p->cols);
+        if (p->lr > 0 && c->update.dense.kind == OPTIMIZER_FTRL)
+            buf_printf(to, "(lr=%g)", (double)p->lr);
     }
 }
 
@@ -48,7 +63,8 @@ static int updater_describe_check(struct updater *u, const struct buf *stored, s
         same--;
     if (!equal)
         err_set(err, ERR_VERSION,
-                "the state in %s was made with other features, windows, tables or layers: it has \"%.60s\" "
+                "the state in %s was made with other features, windows, tables, optimizers or layers: it has "
+                "\"%.60s\" "
                 "where the "
                 "config gives \"%.60s\"; go back to that config, or give the new one a state.dir of its own",
                 u->config->state.dir, stored->len > same ? (const char *)stored->data + same : "nothing",
@@ -148,12 +164,18 @@ static void version_put(const struct updater *u, struct buf *to)
 static int version_get(struct updater *u, const struct buf *blob, struct err *err)
 {
     struct rd r = rd_of(blob->data, blob->len);
-    if (rd_u32(&r) != VERSION_FORMAT)
+    const uint32_t format = rd_u32(&r);
+    const size_t bytes = format == 1   ? offsetof(struct version, steps)
+                         : format == 2 ? offsetof(struct version, kernel)
+                                       : sizeof u->version;
+    if (format == 0 || format > VERSION_FORMAT)
         return err_set(err, ERR_VERSION,
                        "the store's version record is of another format than this freshet's");
-    const uint8_t *version = rd_bytes(&r, sizeof u->version);
+    const uint8_t *version = rd_bytes(&r, bytes);
     if (version != NULL)
-        memcpy(&u->version, version, sizeof u->version);
+        memcpy(&u->version, version, bytes);
+    if (u->version.kernel >= PACKED_AUTO)
+        return err_set(err, ERR_CORRUPT, "the store's version record names no kernel");
     for (uint32_t h = 0; h < u->config->model.n_heads && !r.bad; h++)
         if (metrics_load(&u->running[h], &r) != 0 || metrics_load(&u->after_bootstrap[h], &r) != 0)
             r.bad = true;
@@ -167,7 +189,8 @@ static int updater_load_new(struct updater *u)
     updater_describe(u, &text);
     struct str description = {(const char *)text.data, (uint32_t)text.len};
     u->version = (struct version){.base = hash_mix(hash_bytes(text.data, text.len) ^ u->config->update.seed),
-                                  .dense = model_dense_digest(u->model)};
+                                  .dense = model_dense_digest(u->model),
+                                  .kernel = u->kernel};
     state_blob_put(u->state, "model", description);
     u->dirty = u->dense_dirty = true;
     buf_done(&text);
@@ -193,12 +216,18 @@ static int updater_load_stored(struct updater *u, struct buf *blob, struct err *
         return err_set(err, ERR_CORRUPT, "the store holds a version without its dense layers");
     if (model_dense_load(u->model, (struct str){(const char *)blob->data, (uint32_t)blob->len}, err) != 0)
         return -1;
+    model_resume(u->model, u->version.samples, u->version.steps);
     if (updater_load_rows(u, err) != 0)
         return -1;
     buf_clear(blob);
     if (state_blob_get(u->state, "quantiles", blob, &found, err) != 0 ||
         (found && features_quantiles_load(
                       u->features, (struct str){(const char *)blob->data, (uint32_t)blob->len}, err) != 0))
+        return -1;
+    buf_clear(blob);
+    if (state_blob_get(u->state, "norms", blob, &found, err) != 0 ||
+        (found && norms_load(&u->norms, u->config,
+                             (struct str){(const char *)blob->data, (uint32_t)blob->len}, err) != 0))
         return -1;
     struct digest dense = model_dense_digest(u->model);
     if (!digest_equal(dense, u->version.dense))
@@ -256,6 +285,8 @@ void updater_store_update(struct updater *u, struct update_result *result)
     u->version.rows += result->rows;
     u->version.tombstones += result->tombstones;
     u->version.dense = model_update_dense_digest(u->update);
+    u->version.steps = model_update_steps(u->update);
+    u->version.kernel = u->kernel;
     if (u->publish)
         publish_update(u, previous);
 }

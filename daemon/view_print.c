@@ -168,7 +168,8 @@ struct print_score {
     size_t place;
 };
 
-// The best by the first column on top, `score` if there is one; ties stay in the order of the request.
+// The best by the first column on top, `score` if there is one; ties stay in the order of the request. What is ranked
+// is in its order already.
 static int score_order(const void *a, const void *b)
 {
     const struct print_score *x = a;
@@ -183,7 +184,8 @@ static uint32_t score_heads(json_t *row, const char **ret_heads)
     uint32_t n = 0;
     const char *name;
     json_t *v;
-    json_object_foreach(row, name, v) if ((json_is_number(v) || json_is_null(v)) && n < PRINT_COLUMNS_MAX)
+    json_object_foreach(row, name, v) if ((json_is_number(v) || json_is_null(v)) && n < PRINT_COLUMNS_MAX &&
+                                          strcmp(name, "rank") != 0 && strcmp(name, "stage") != 0)
         ret_heads[n++] = name;
     return n;
 }
@@ -205,22 +207,27 @@ static int print_scores(json_t *root, FILE *to)
     if (n == 0)
         return -1;
     uint32_t n_heads = score_heads(json_array_get(scores, 0), heads);
+    const bool ranked = json_object_get(json_array_get(scores, 0), "rank") != NULL;
     struct print_score *order = mem_array(n, sizeof *order);
     for (size_t i = 0; i < n; i++) {
         const json_t *row = json_array_get(scores, i);
         int len = (int)json_string_length(json_object_get(row, "item_id"));
-        const json_t *first = n_heads > 0 ? json_object_get(row, heads[0]) : NULL;
+        const json_t *first = n_heads > 0 && !ranked ? json_object_get(row, heads[0]) : NULL;
         order[i] = (struct print_score){row, json_is_number(first) ? json_number_value(first) : -INFINITY, i};
         width = len > width ? len : width;
     }
     qsort(order, n, sizeof *order, score_order);
-    fprintf(to, "%-*s", width, "item");
+    fprintf(to, "%s%-*s%s", ranked ? "rank  " : "", width, "item", ranked ? "  stage" : "");
     for (uint32_t h = 0; h < n_heads; h++)
         fprintf(to, "  %10s", heads[h]);
     fputc('\n', to);
     for (size_t i = 0; i < n; i++) {
         const char *item = json_string_value(json_object_get(order[i].row, "item_id"));
+        if (ranked)
+            fprintf(to, "%4zu  ", i + 1);
         fprintf(to, "%-*s", width, item != NULL ? item : "-");
+        if (ranked)
+            fprintf(to, "  %5lld", (long long)json_integer_value(json_object_get(order[i].row, "stage")));
         for (uint32_t h = 0; h < n_heads; h++)
             print_number(json_object_get(order[i].row, heads[h]), to);
         fputc('\n', to);

@@ -45,10 +45,7 @@ void view_windows_json(const struct engine *e, const struct view_windows *w, str
 static void text_json(struct engine *e, const char *key, uint64_t id, struct json *j)
 {
     json_key(j, key);
-    if (id == 0)
-        json_null(j);
-    else
-        json_str(j, features_text(e->state, id, 0));
+    features_text_json(e->state, id, j);
 }
 
 static void entry_json(struct engine *e, const struct config_sequence *c, const struct sequence_entry *entry,

@@ -23,9 +23,11 @@ struct view_request {
     int64_t at; // VIEW_NOW
     uint32_t n_context;
     const struct event_field *context;
+    bool sort; // by score, best first
 };
 // {"version":..., "at":..., "scores":[{"item_id":..., "click":0.1, ...}, ...]}. A user or item that is not
-// known scores with empty features. ERR_LIMIT: too many items.
+// known scores with empty features. In order of the request; with `sort`, or where the model ranks in stages, in that
+// of rank, and then each has "rank" and "stage". ERR_LIMIT: too many items.
 int view_score(struct engine *e, const struct view_request *request, struct json *j, struct err *err);
 
 // Counters of an entity as {"impression": {"1h": 3, ...}, ...}; only actions that have any.

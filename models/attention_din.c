@@ -74,6 +74,14 @@ KERNEL static void pack(uint32_t units, uint32_t dim, uint32_t query, const floa
     }
 }
 
+// Unless they are packed already.
+static void first_weights(const struct din *d, const struct layer_context *c, bool backward)
+{
+    float *q = c->scratch + d->packed_q, *k = c->scratch + d->packed_k;
+    if (!packs_have(c->packs, q, backward) || !packs_have(c->packs, k, backward))
+        pack(d->units, d->dim, d->query, c->params + d->fc.layers[0].weight, q, k);
+}
+
 // [k, q o k] of each entry, and the first layer's z begun by the part of q.
 KERNEL static void mix(const struct attention_run *run, uint32_t dim, uint32_t query, float *restrict mixed,
                        uint32_t units, const float *restrict part, float *restrict z)
@@ -141,10 +149,11 @@ void din_forward(const struct layer *l, const struct din *d, const struct layer_
     const uint32_t rows = run->offsets[run->n], mixed = d->dim + d->query;
     const struct fc_run fc = fc_run_of(d, c, run);
     float *z = fc_first(&d->fc, c, &fc);
-    pack(d->units, d->dim, d->query, c->params + d->fc.layers[0].weight, s + d->packed_q, s + d->packed_k);
-    gemm_nt_ld(run->n, d->units, d->query, run->q, run->ldq, s + d->packed_q, s + d->part, d->units);
+    first_weights(d, c, false);
+    packs_nt_ld(c->packs, run->n, d->units, d->query, run->q, run->ldq, s + d->packed_q, s + d->part,
+                d->units);
     mix(run, d->dim, d->query, s + d->mixed, d->units, s + d->part, z);
-    gemm_nt_add_ld(rows, d->units, mixed, s + d->mixed, mixed, s + d->packed_k, z, d->units);
+    packs_nt_add_ld(c->packs, rows, d->units, mixed, s + d->mixed, mixed, s + d->packed_k, z, d->units);
     fc_forward(l, &d->fc, c, &fc);
     if (d->softmax)
         soften(run->n, run->offsets, s + d->scores, s + d->weights);
@@ -253,14 +262,16 @@ void din_backward(const struct layer *l, const struct din *d, const struct layer
     const float *dz = fc_first_gradient(&d->fc, c, &fc);
     if (run->dq != NULL || c->dparams != NULL)
         entry_sums(run->n, run->offsets, d->units, dz, d->units, s + d->part);
+    if (c->packs != NULL) // in between other parameters may have been there
+        first_weights(d, c, true);
     if (run->dq != NULL) // before the weights there give way to their gradient
-        gemm_nn_ld(run->n, d->units, d->query, s + d->part, d->units, s + d->packed_q, run->add_q, run->dq,
-                   run->lddq);
+        packs_nn_ld(c->packs, run->n, d->units, d->query, s + d->part, d->units, s + d->packed_q, run->add_q,
+                    run->dq, run->lddq);
     if (c->dparams != NULL)
         first_params(d, c, run, dz, d->units);
     if (run->dq == NULL && run->dk == NULL)
         return;
-    gemm_nn_ld(rows, d->units, mixed, dz, d->units, s + d->packed_k, 0, s + d->mixed, mixed);
+    packs_nn_ld(c->packs, rows, d->units, mixed, dz, d->units, s + d->packed_k, 0, s + d->mixed, mixed);
     unmix(run, d->dim, d->query, weights, s + d->mixed);
 }
 

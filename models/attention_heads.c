@@ -87,17 +87,19 @@ void heads_forward(const struct layer *l, const struct heads *h, const struct la
     const uint32_t n = run->n, part = h->width / h->heads, wide = h->heads * h->dim;
     const float *p = c->params;
     float *s = c->scratch;
-    gemm_nt_ld(n, h->width, h->query, run->q, run->ldq, p + h->w_q, s + h->q, h->width);
+    packs_nt_ld(c->packs, n, h->width, h->query, run->q, run->ldq, p + h->w_q, s + h->q, h->width);
     scale_rows((size_t)n * h->width, 1 / sqrtf((float)part), s + h->q);
     for (uint32_t t = 0; t < h->heads; t++) {
         const size_t w = (size_t)t * part * h->dim, at = (size_t)t * h->dim;
-        gemm_nn_ld(n, part, h->dim, s + h->q + t * part, h->width, p + h->w_k + w, 0, s + h->keys + at, wide);
+        packs_nn_ld(c->packs, n, part, h->dim, s + h->q + t * part, h->width, p + h->w_k + w, 0,
+                    s + h->keys + at, wide);
         for (uint32_t i = 0; i < n; i++)
             attend(run, i, h->dim, h->heads, s + h->keys + i * wide + at, s + h->weights + t,
                    s + h->mixed + i * wide + at);
-        gemm_nt_ld(n, part, h->dim, s + h->mixed + at, wide, p + h->w_v + w, s + h->out + t * part, h->width);
+        packs_nt_ld(c->packs, n, part, h->dim, s + h->mixed + at, wide, p + h->w_v + w, s + h->out + t * part,
+                    h->width);
     }
-    gemm_nt_ld(n, h->dim, h->width, s + h->out, h->width, p + h->w_o, run->y, run->ldy);
+    packs_nt_ld(c->packs, n, h->dim, h->width, s + h->out, h->width, p + h->w_o, run->y, run->ldy);
 }
 
 // ---- backward ---------------------------------------------------------------------------------------------
@@ -142,12 +144,13 @@ static void head_backward(const struct heads *h, const struct layer_context *c,
     const size_t w = (size_t)t * part * h->dim, at = (size_t)t * h->dim;
     const float *p = c->params;
     float *s = c->scratch;
-    gemm_nn_ld(n, part, h->dim, s + h->dout + t * part, h->width, p + h->w_v + w, 0, s + h->dmixed + at,
-               wide);
+    packs_nn_ld(c->packs, n, part, h->dim, s + h->dout + t * part, h->width, p + h->w_v + w, 0,
+                s + h->dmixed + at, wide);
     for (uint32_t i = 0; i < n; i++)
         unattend(run, i, h->dim, h->heads, t > 0 || run->add_k, s + h->keys + i * wide + at,
                  s + h->dmixed + i * wide + at, s + h->weights + t, s + h->dkeys + i * wide + at);
-    gemm_nt_ld(n, part, h->dim, s + h->dkeys + at, wide, p + h->w_k + w, s + h->dq + t * part, h->width);
+    packs_nt_ld(c->packs, n, part, h->dim, s + h->dkeys + at, wide, p + h->w_k + w, s + h->dq + t * part,
+                h->width);
     if (c->dparams == NULL)
         return;
     gemm_tn_ld(n, part, h->dim, s + h->dout + t * part, h->width, s + h->mixed + at, wide,
@@ -163,7 +166,7 @@ void heads_backward(const struct layer *l, const struct heads *h, const struct l
     const uint32_t n = run->n, part = h->width / h->heads;
     const float *p = c->params;
     float *s = c->scratch;
-    gemm_nn_ld(n, h->dim, h->width, run->dy, run->lddy, p + h->w_o, 0, s + h->dout, h->width);
+    packs_nn_ld(c->packs, n, h->dim, h->width, run->dy, run->lddy, p + h->w_o, 0, s + h->dout, h->width);
     for (uint32_t t = 0; t < h->heads; t++)
         head_backward(h, c, run, t);
     scale_rows((size_t)n * h->width, 1 / sqrtf((float)part), s + h->dq);
@@ -172,7 +175,8 @@ void heads_backward(const struct layer *l, const struct heads *h, const struct l
         gemm_tn_ld(n, h->width, h->query, s + h->dq, h->width, run->q, run->ldq, c->dparams + h->w_q);
     }
     if (run->dq != NULL)
-        gemm_nn_ld(n, h->width, h->query, s + h->dq, h->width, p + h->w_q, run->add_q, run->dq, run->lddq);
+        packs_nn_ld(c->packs, n, h->width, h->query, s + h->dq, h->width, p + h->w_q, run->add_q, run->dq,
+                    run->lddq);
 }
 
 // ---- twin -------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ enum { FC_ALIGN = 16 }; // floats: a cache line
 
 // ---- shape ------------------------------------------------------------------------------------------------
 
-static size_t scratch_take(struct layer *l, size_t floats)
+size_t fc_scratch(struct layer *l, size_t floats)
 {
     const size_t at = l->scratch_floats;
     l->scratch_floats += (floats + FC_ALIGN - 1) / FC_ALIGN * FC_ALIGN;
@@ -73,17 +73,17 @@ static void layer_place(struct layer *l, struct fc_layer *t, uint32_t rows_max, 
 {
     const size_t floats = (size_t)rows_max * t->out;
     if (!last)
-        t->y = scratch_take(l, floats);
+        t->y = fc_scratch(l, floats);
     if (fc_pass_has_z(t))
-        t->z = t->u = scratch_take(l, floats);
+        t->z = t->u = fc_scratch(l, floats);
     if (t->norm != FC_NORM_NONE && t->f >= FC_PRELU)
-        t->u = scratch_take(l, floats);
+        t->u = fc_scratch(l, floats);
     if (t->f == FC_DICE)
-        t->gate = scratch_take(l, floats);
+        t->gate = fc_scratch(l, floats);
     if (t->dropout > 0)
-        t->keep = scratch_take(l, floats);
-    t->stats = scratch_take(l, fc_norm_floats(t, rows_max));
-    t->dice_stats = scratch_take(l, fc_dice_floats(t));
+        t->keep = fc_scratch(l, floats);
+    t->stats = fc_scratch(l, fc_norm_floats(t, rows_max));
+    t->dice_stats = fc_scratch(l, fc_dice_floats(t));
 }
 
 void fc_init(struct layer *l, uint32_t rows_max, const struct fc_options *o, struct fc *ret_fc)
@@ -103,8 +103,9 @@ void fc_init(struct layer *l, uint32_t rows_max, const struct fc_options *o, str
         layer_place(l, t, rows_max, last);
         widest = !last && t->out > widest ? t->out : widest;
     }
-    ret_fc->turns[0] = scratch_take(l, (size_t)widest * rows_max);
-    ret_fc->turns[1] = scratch_take(l, (size_t)widest * rows_max);
+    fc_split_init(l, rows_max, ret_fc);
+    ret_fc->turns[0] = fc_scratch(l, (size_t)widest * rows_max);
+    ret_fc->turns[1] = fc_scratch(l, (size_t)widest * rows_max);
 }
 
 bool fc_stochastic(const struct fc *f)
@@ -155,15 +156,52 @@ void fc_forward(const struct layer *l, const struct fc *f, const struct layer_co
     uint32_t ldx = run->ldx;
     for (uint32_t i = 0; i < f->n; i++) {
         const struct fc_layer *t = &f->layers[i];
-        const struct fc_pass p = pass_of(l, f, c, run, i);
-        const bool z = fc_pass_has_z(t);
-        if (x != NULL)
-            gemm_nt_ld(run->rows, t->out, t->in, x, ldx, c->params + t->weight, z ? c->scratch + t->z : p.y,
-                       z ? t->out : p.ldy);
+        struct fc_pass p = pass_of(l, f, c, run, i);
+        const bool z = fc_pass_has_z(t), split = i == 0 && f->split != NULL;
+        float *to = z ? c->scratch + t->z : p.y;
+        const uint32_t ld = z ? t->out : p.ldy;
+        p.biased = x != NULL && !split;
+        if (split)
+            fc_split_forward(f, c, run, to, ld);
+        else if (x != NULL)
+            packs_forward(c->packs, &(struct packed_product){.m = run->rows,
+                                                             .n = t->out,
+                                                             .k = t->in,
+                                                             .w = c->params + t->weight,
+                                                             .x = x,
+                                                             .ldx = ldx,
+                                                             .y = to,
+                                                             .ldy = ld,
+                                                             .bias = c->params + t->bias,
+                                                             .relu = !z && t->f == ACTIVATION_RELU});
         fc_pass_forward(&p);
         x = p.y;
         ldx = p.ldy;
     }
+}
+
+// dx = dz W of layer i, masked where y of the layer before is rectified.
+static void product_backward(const struct fc *f, const struct layer_context *c, const struct fc_run *run,
+                             uint32_t i, const float *dz, uint32_t lddz, float *dx, uint32_t lddx)
+{
+    const struct fc_layer *t = &f->layers[i];
+    const float *w = c->params + t->weight;
+    const bool mask = i > 0 && f->layers[i - 1].f == ACTIVATION_RELU, add = i == 0 && run->beta != 0;
+    const float *y = mask ? c->scratch + f->layers[i - 1].y : NULL;
+    if (t->out == 1 && lddz == 1) // three times as fast as the product of one column
+        kernel_outer(run->rows, t->in, dz, w, add ? 1 : 0, mask, mask ? y : dx, dx, lddx);
+    else
+        packs_backward(c->packs, &(struct packed_product){.m = run->rows,
+                                                          .n = t->out,
+                                                          .k = t->in,
+                                                          .w = w,
+                                                          .x = dz,
+                                                          .ldx = lddz,
+                                                          .y = dx,
+                                                          .ldy = lddx,
+                                                          .add = add,
+                                                          .mask = y,
+                                                          .ldmask = t->in});
 }
 
 void fc_backward(const struct layer *l, const struct fc *f, const struct layer_context *c,
@@ -178,18 +216,17 @@ void fc_backward(const struct layer *l, const struct fc *f, const struct layer_c
         const uint32_t ldx = i == 0 ? run->ldx : t->in;
         float *dx = i == 0 ? run->dx : c->scratch + f->turns[i & 1];
         const uint32_t lddx = i == 0 ? run->lddx : t->in;
-        fc_pass_backward(&p, dy, lddy, i + 1 == f->n && run->masked);
+        const bool split = i == 0 && f->split != NULL;
+        fc_pass_backward(&p, dy, lddy, i + 1 < f->n || run->masked);
+        if (split)
+            fc_split_backward(f, c, run, dy, lddy);
         if (c->dparams != NULL) {
-            if (x != NULL)
+            if (x != NULL && !split)
                 gemm_tn_ld(run->rows, t->out, t->in, dy, lddy, x, ldx, c->dparams + t->weight);
             kernel_column_sums(run->rows, t->out, dy, lddy, c->dparams + t->bias);
         }
-        if (dx != NULL && t->out == 1 && lddy == 1) // three times as fast as the product of one column
-            kernel_outer(run->rows, t->in, dy, c->params + t->weight, i == 0 ? run->beta : 0, false, dx, dx,
-                         lddx);
-        else if (dx != NULL)
-            gemm_nn_ld(run->rows, t->out, t->in, dy, lddy, c->params + t->weight, i == 0 ? run->beta : 0, dx,
-                       lddx);
+        if (dx != NULL && !split)
+            product_backward(f, c, run, i, dy, lddy, dx, lddx);
         dy = dx;
         lddy = lddx;
     }
@@ -210,8 +247,12 @@ void fc_forward_naive(const struct layer *l, const struct fc *f, const struct la
 {
     const uint32_t in = f->layers[0].in, out = f->layers[f->n - 1].out;
     double *x = mem_array((size_t)run->rows * in + 1, sizeof *x);
-    for (size_t i = 0; i < (size_t)run->rows * in; i++)
-        x[i] = (double)run->x[i / in * run->ldx + i % in];
+    for (uint32_t i = 0; i < run->rows; i++)
+        if (f->split != NULL)
+            fc_split_row(f, c, run, i, x + (size_t)i * in);
+        else
+            for (uint32_t j = 0; j < in; j++)
+                x[(size_t)i * in + j] = (double)run->x[(size_t)i * run->ldx + j];
     for (uint32_t i = 0; i < f->n; i++) {
         const struct fc_pass p = pass_of(l, f, c, run, i);
         double *z = product_naive(p.t, c->params + p.t->weight, run->rows, x);
@@ -236,10 +277,11 @@ double fc_flops(const struct fc *f, bool backward, bool dense, bool dx)
 
 bool fc_product(const struct fc *f, uint32_t i, uint32_t rows_max, uint32_t ret_shape[3])
 {
-    if (i >= f->n)
+    const uint32_t parts = f->split != NULL ? 2 : 0;
+    if (i >= f->n + parts)
         return false;
     ret_shape[0] = rows_max;
-    ret_shape[1] = f->layers[i].out;
-    ret_shape[2] = f->layers[i].in;
+    ret_shape[1] = f->layers[i < f->n ? i : 0].out;
+    ret_shape[2] = i < f->n ? f->layers[i].in : f->split->dim[i - f->n];
     return true;
 }

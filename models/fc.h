@@ -51,9 +51,13 @@ struct fc {
     double eps, momentum;
     size_t turns[2]; // scratch: gradients between the layers
     struct fc_layer layers[NET_DIMS_MAX];
+    // Of the first product, taken apart (fc_split.c): offsets in the scratch.
+    const struct layer_split *split; // NULL: it is not
+    size_t packed[2], sums, dw;
 };
 
-// For `shape`: declares parameters and scratch for at most rows_max rows.
+// For `shape`: declares parameters and scratch for at most rows_max rows. A layer that `splits` is one of these alone
+// over what it reads, and gives its stacks in[0] and in[1] so (fc_run).
 void fc_init(struct layer *l, uint32_t rows_max, const struct fc_options *o, struct fc *ret_fc);
 // Whether training differs from predicting.
 bool fc_stochastic(const struct fc *f);
@@ -69,6 +73,8 @@ struct fc_run {
     uint32_t lddy, lddx;
     float beta; // dx: set or add
     bool masked;
+    const struct value *request; // split: the request's part, x being the candidates'
+    float request_beta;
 };
 
 void fc_forward(const struct layer *l, const struct fc *f, const struct layer_context *c,
@@ -85,6 +91,17 @@ const float *fc_first_gradient(const struct fc *f, const struct layer_context *c
 double fc_flops(const struct fc *f, bool backward, bool dense, bool dx); // of a row
 bool fc_product(const struct fc *f, uint32_t i, uint32_t rows_max, uint32_t ret_shape[3]);
 
+// ---- the first product, taken apart (fc_split.c) ------------------------------------------------------------
+
+size_t fc_scratch(struct layer *l, size_t floats); // takes some; its offset
+void fc_split_init(struct layer *l, uint32_t rows_max, struct fc *f);
+void fc_split_forward(const struct fc *f, const struct layer_context *c, const struct fc_run *run, float *y,
+                      uint32_t ldy);
+void fc_split_backward(const struct fc *f, const struct layer_context *c, const struct fc_run *run,
+                       const float *dz, uint32_t lddz);
+void fc_split_row(const struct fc *f, const struct layer_context *c, const struct fc_run *run, uint32_t i,
+                  double *to);
+
 // ---- what stands after a product (fc_pass.c, fc_naive.c) ----------------------------------------------------
 
 struct fc_pass {
@@ -95,6 +112,7 @@ struct fc_pass {
     const uint32_t *offsets;
     uint32_t at; // which layer of the stack
     uint32_t rows;
+    bool biased; // the product has added the bias, and is rectified where y is and nothing stands between
     float *y;
     uint32_t ldy;
 };

@@ -419,9 +419,13 @@ void fc_pass_forward(const struct fc_pass *p)
     const struct fc_layer *t = p->t;
     const float *bias = p->c->params + t->bias;
     if (!fc_pass_has_z(t)) {
-        activation_forward((enum activation)t->f, p->rows, t->out, bias, p->y, p->ldy);
+        if (!p->biased)
+            activation_forward((enum activation)t->f, p->rows, t->out, bias, p->y, p->ldy);
+        else if (t->f != ACTIVATION_RELU)
+            activation_apply((enum activation)t->f, p->rows, t->out, p->y, p->ldy);
     } else {
-        kernel_bias(p->rows, t->out, bias, false, p->c->scratch + t->z, t->out);
+        if (!p->biased)
+            kernel_bias(p->rows, t->out, bias, false, p->c->scratch + t->z, t->out);
         norm_forward(p);
         if (t->f == FC_DICE)
             dice_forward(p);

@@ -64,6 +64,27 @@ KERNEL void kernel_column_sums(uint32_t rows, uint32_t dim, const float *restric
             sum[j] += dy[i * ld + j];
 }
 
+void kernel_expand(uint32_t n, const uint32_t *requests, uint32_t dim, const float *restrict from,
+                   uint32_t ldf, float *restrict to, uint32_t ldt)
+{
+    for (size_t r = 0; r < n; r++)
+        for (size_t i = requests[r]; i < requests[r + 1]; i++)
+            memcpy(to + i * ldt, from + r * ldf, dim * sizeof *to);
+}
+
+KERNEL void kernel_reduce(uint32_t n, const uint32_t *requests, uint32_t dim, const float *restrict from,
+                          uint32_t ldf, float beta, float *restrict to, uint32_t ldt)
+{
+    for (size_t r = 0; r < n; r++) {
+        float *restrict sum = to + r * ldt;
+        for (uint32_t j = 0; j < dim && beta == 0; j++)
+            sum[j] = 0;
+        for (size_t i = requests[r]; i < requests[r + 1]; i++)
+            for (uint32_t j = 0; j < dim; j++)
+                sum[j] += from[i * ldf + j];
+    }
+}
+
 // Rows lie anywhere in a table that no cache holds: they are asked for AHEAD rows before their turn.
 void kernel_gather(uint32_t n, uint32_t dim, const float *restrict vectors, size_t stride,
                    const uint32_t *restrict slots, float *restrict to, uint32_t ld)

@@ -82,6 +82,11 @@ void kernel_add(uint32_t rows, uint32_t dim, const float *from, uint32_t ldf, fl
 void kernel_zero(uint32_t rows, uint32_t dim, float *to, uint32_t ld);
 // sum[j] += the sum over rows of dy[., j]: the gradient of a bias.
 void kernel_column_sums(uint32_t rows, uint32_t dim, const float *dy, uint32_t ld, float *sum);
+// Row r of `from` to the rows requests[r] .. requests[r + 1] - 1 of `to`; and the sum of those, set where beta is 0.
+void kernel_expand(uint32_t n, const uint32_t *requests, uint32_t dim, const float *from, uint32_t ldf,
+                   float *to, uint32_t ldt);
+void kernel_reduce(uint32_t n, const uint32_t *requests, uint32_t dim, const float *from, uint32_t ldf,
+                   float beta, float *to, uint32_t ldt);
 // to[i] = vectors[slots[i] * stride ..], zeros for KERNEL_NO_ROW.
 void kernel_gather(uint32_t n, uint32_t dim, const float *vectors, size_t stride, const uint32_t *slots,
                    float *to, uint32_t ld);

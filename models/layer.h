@@ -15,13 +15,17 @@ struct value {
     bool ragged;
     bool relu;                      // no gradient where x is not above 0: its layer ends in a ReLU
     bool live;                      // some head depends on it
+    bool declared;                  // and so says the spec; the plan may go around a concat
+    bool needed, given;             // of what net_select asks for; its rows come with the batch
     bool reached;                   // and by a way on which gradients come back
     bool from_ids;                  // some input of ids lies before it
     bool from_params;               // some parameter lies before it
     uint32_t rows_max;              // rows of the largest batch
     uint32_t sides;                 // bits of net_side: on whom it depends
+    bool shared;                    // of the request alone: a row a request, see layer_expand.c
+    struct value *request;          // it is the expansion of this shared one, or NULL
     const struct value *offsets_of; // ragged: the input whose entries its rows are
-    const struct layer *layer;      // that makes it; NULL: an input
+    const struct layer *layer;      // that makes it, or what it expands; NULL: an input
     struct value *within;           // the concat whose rows hold it from `column` on, or NULL: it has its own
     uint32_t column;
     uint32_t stride; // floats from row to row, of x and of dx
@@ -36,12 +40,15 @@ struct value {
 };
 
 struct layer_context {
-    uint32_t n;            // samples in this batch
-    const float *params;   // of this layer
-    float *dparams;        // NULL: frozen
-    float *scratch;        // as asked for in `shape`; what forward leaves there, backward finds
-    bool training;         // dropout is on
-    bool dense;            // all layers are trained in this step: statistics are the batch's
+    uint32_t n;               // samples in this batch; requests, where the output is shared
+    uint32_t n_requests;      // how many there are; samples where `requests` is NULL
+    const uint32_t *requests; // n_requests + 1 offsets into the samples; NULL: each is a request of its own
+    const float *params;      // of this layer
+    struct packs *packs; // for products with params, or with what follows from them alone; NULL: by the BLAS
+    float *dparams;      // NULL: frozen
+    float *scratch;      // as asked for in `shape`; what forward leaves there, backward finds
+    bool training;       // dropout is on
+    bool dense;          // all layers are trained in this step: statistics are the batch's
     const uint64_t *seeds; // by sample: see layer_seed; NULL: drop nothing
 };
 
@@ -55,6 +62,7 @@ struct layer_kind {
     bool sequences;    // a sequence among `of` comes as it is; otherwise the config pools it by mean first
     bool stops;        // no gradient goes back through it; `backward` is never called
     bool stochastic;   // training differs from predicting: it looks at `training`, `dense` or `seeds`
+    bool splits;       // one_input: it takes what is of the candidate and what is of the request apart (fc.h)
     bool keeps_fields; // its output is the fields of `of` side by side: who takes fields sees them (fields.h)
     const char *no_tower; // why it has no place in a tower of one side; NULL: it has
     // Checks the inputs; sets the output's dim and, for a ragged one, layer_rows_as; declares parameters and
@@ -76,6 +84,10 @@ struct layer {
     const struct net_block *block; // the net's copy
     uint32_t n_in, n_of;           // the first n_of are those of `of` (one_input: 1); then the named ones
     struct value **in;
+    const struct layer_split
+        *split;          // in[0] is the candidate's part of what it reads, in[1] the request's; or NULL
+    struct value **read; // what the spec says that it reads, n_read of them
+    uint32_t n_read;
     struct layer_setting *settings; // by option of the kind
     uint64_t seed;                  // of the block's name
     bool implicit;                  // a concat that one_input put before the layer of the block
@@ -89,6 +101,22 @@ struct layer {
     float *scratch;
     struct net *net;
 };
+
+// Where columns of one input stand in two: n pieces, each of `width` columns from `column` on of the whole, and from
+// `from` on in in[part].
+struct layer_split {
+    uint32_t n;
+    uint32_t dim[2];
+    struct layer_piece {
+        uint32_t column, width, from, part;
+    } * pieces;
+};
+
+// The width of what a layer with one_input reads.
+static inline uint32_t layer_width(const struct layer *l)
+{
+    return l->split != NULL ? l->split->dim[0] + l->split->dim[1] : l->in[0]->dim;
+}
 
 // Whether input i of a concat lies in its rows at `column`, its place.
 static inline bool layer_in_place(const struct layer *l, uint32_t i, uint32_t column)
@@ -127,6 +155,8 @@ struct layer_init init_fan_in(uint32_t fan_in); // uniform in +-1/sqrt(fan_in), 
 struct layer_init init_constant(double x);      // 0: zeros, 1: ones
 struct layer_init init_xavier_uniform(uint32_t fan_in, uint32_t fan_out);
 struct layer_init init_xavier_normal(uint32_t fan_in, uint32_t fan_out);
+// Of a matrix (out, in) by the rule of its block; where that has none, and of a vector: `own`.
+struct layer_init init_by(const struct net_init_by *by, const struct net_param *p, struct layer_init own);
 
 // Declare "<block>.<suffix>", (rows, cols) or a vector; return its offset within the layer. A buffer is not
 // trained: where dparams is not NULL, backward adds to it there what is to be added to the buffer.
@@ -155,6 +185,7 @@ extern const struct layer_kind layer_bilinear;
 extern const struct layer_kind layer_concat;
 extern const struct layer_kind layer_dcn_v2;
 extern const struct layer_kind layer_din;
+extern const struct layer_kind layer_expand; // of no config: net_share.c puts it in
 extern const struct layer_kind layer_experts;
 extern const struct layer_kind layer_fm;
 extern const struct layer_kind layer_hadamard;

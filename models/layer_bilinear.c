@@ -261,8 +261,8 @@ static void bilinear_forward(const struct layer *l, const struct layer_context *
     for (uint32_t i = 0; i < b->n_products; i++) {
         const struct product *p = &b->products[i];
         const struct field *left = &b->fields.list[p->left];
-        gemm_nt_ld(rows, p->dim, left->dim, left->x, left->stride, c->params + p->weight,
-                   c->scratch + p->column, b->width);
+        packs_nt_ld(c->packs, rows, p->dim, left->dim, left->x, left->stride, c->params + p->weight,
+                    c->scratch + p->column, b->width);
     }
     forward_rows(rows, b, c->scratch, l->out->x, l->out->stride);
 }
@@ -363,8 +363,8 @@ static void bilinear_backward(const struct layer *l, const struct layer_context 
             gemm_tn_ld(rows, p->dim, left->dim, dh + p->column, lddh, left->x, left->stride,
                        c->dparams + p->weight);
         if (left->dx != NULL)
-            gemm_nn_ld(rows, p->dim, left->dim, dh + p->column, lddh, c->params + p->weight, 1, left->dx,
-                       left->stride);
+            packs_nn_ld(c->packs, rows, p->dim, left->dim, dh + p->column, lddh, c->params + p->weight, 1,
+                        left->dx, left->stride);
     }
 }
 

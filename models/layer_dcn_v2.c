@@ -131,10 +131,10 @@ static void dcn_forward(const struct layer *l, const struct layer_context *c)
         const struct rows x = rows_of(l, c, i);
         float *u = u_of(l, c, i);
         if (d->rank == 0) {
-            gemm_nt_ld(rows, dim, dim, x.x, x.ld, c->params + t->weight, u, dim);
+            packs_nt_ld(c->packs, rows, dim, dim, x.x, x.ld, c->params + t->weight, u, dim);
         } else {
-            gemm_nn_ld(rows, dim, d->rank, x.x, x.ld, c->params + t->v, 0, t_of(l, c, i), d->rank);
-            gemm_nt_ld(rows, dim, d->rank, t_of(l, c, i), d->rank, c->params + t->u, u, dim);
+            packs_nn_ld(c->packs, rows, dim, d->rank, x.x, x.ld, c->params + t->v, 0, t_of(l, c, i), d->rank);
+            packs_nt_ld(c->packs, rows, dim, d->rank, t_of(l, c, i), d->rank, c->params + t->u, u, dim);
         }
         const bool last = i + 1 == d->n;
         cross(rows, dim, &x0, &x, c->params + t->bias, u,
@@ -191,13 +191,13 @@ static void cross_back(const struct layer *l, const struct layer_context *c, uin
     const uint32_t rows = l->out->rows;
     float *du = c->scratch + d->du, *dt = c->scratch + d->dt;
     if (d->rank > 0)
-        gemm_nn_ld(rows, d->dim, d->rank, du, d->dim, c->params + t->u, 0, dt, d->rank);
+        packs_nn_ld(c->packs, rows, d->dim, d->rank, du, d->dim, c->params + t->u, 0, dt, d->rank);
     if (c->dparams != NULL)
         cross_params(l, c, i, du, dt);
     if (dx != NULL && d->rank == 0)
-        gemm_nn_ld(rows, d->dim, d->dim, du, d->dim, c->params + t->weight, 1, dx, lddx);
+        packs_nn_ld(c->packs, rows, d->dim, d->dim, du, d->dim, c->params + t->weight, 1, dx, lddx);
     else if (dx != NULL)
-        gemm_nt_add_ld(rows, d->dim, d->rank, dt, d->rank, c->params + t->v, dx, lddx);
+        packs_nt_add_ld(c->packs, rows, d->dim, d->rank, dt, d->rank, c->params + t->v, dx, lddx);
 }
 
 static void dcn_backward(const struct layer *l, const struct layer_context *c)

@@ -31,7 +31,7 @@ struct experts {
 static int experts_shape(struct layer *l, struct err *err)
 {
     const int activation = layer_choice(l, "activation");
-    struct fc_options o = {.in = l->in[0]->dim,
+    struct fc_options o = {.in = layer_width(l),
                            .activation = activation,
                            .last = activation,
                            .norm = (enum fc_norm)layer_choice(l, "norm"),
@@ -74,7 +74,9 @@ static struct fc_run expert_run(const struct layer *l, uint32_t e)
                            .lddy = out->stride,
                            .lddx = in->stride,
                            .beta = e == 0 ? l->beta[0] : 1,
-                           .masked = out->masked};
+                           .masked = out->masked,
+                           .request = l->split != NULL ? l->in[1] : NULL,
+                           .request_beta = e == 0 ? l->beta[1] : 1};
 }
 
 static void experts_forward(const struct layer *l, const struct layer_context *c)
@@ -123,6 +125,7 @@ const struct layer_kind layer_experts = {
     .text = "Stacks of fully connected layers side by side, for mmoe.",
     .options = experts_options,
     .one_input = true,
+    .splits = true,
     .stochastic = true,
     .shape = experts_shape,
     .forward = experts_forward,

@@ -36,7 +36,7 @@ static int mlp_shape(struct layer *l, struct err *err)
     (void)err;
     const int activation = layer_choice(l, "activation"), last = layer_choice(l, "last");
     struct fc_options o = {.prefix = "",
-                           .in = l->in[0]->dim,
+                           .in = layer_width(l),
                            .activation = activation,
                            .last = last == 0 ? activation : last - 1,
                            .bare_last = last != 0,
@@ -68,7 +68,9 @@ static struct fc_run mlp_run(const struct layer *l)
                            .lddy = out->stride,
                            .lddx = in->stride,
                            .beta = l->beta[0],
-                           .masked = out->masked};
+                           .masked = out->masked,
+                           .request = l->split != NULL ? l->in[1] : NULL,
+                           .request_beta = l->beta[1]};
 }
 
 static void mlp_forward(const struct layer *l, const struct layer_context *c)
@@ -104,6 +106,7 @@ const struct layer_kind layer_mlp = {
     .text = "Fully connected layers.",
     .options = mlp_options,
     .one_input = true,
+    .splits = true,
     .stochastic = true,
     .shape = mlp_shape,
     .forward = mlp_forward,

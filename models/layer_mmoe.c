@@ -183,7 +183,7 @@ static void gate_forward(const struct layer *l, const struct layer_context *c)
         const struct fc_run run = gate_run(l, c);
         fc_forward(l, &m->gate, c, &run);
     }
-    gemm_nt_ld(c->n, m->n, m->width, h, ld, c->params + m->weight, c->scratch + m->a, m->n);
+    packs_nt_ld(c->packs, c->n, m->n, m->width, h, ld, c->params + m->weight, c->scratch + m->a, m->n);
     for (uint32_t s = 0; s < c->n; s++) {
         kept_draw(l, c, s, kept);
         softmax(m->n, kept, c->scratch + m->a + (size_t)s * m->n);
@@ -255,10 +255,10 @@ static void gate_backward(const struct layer *l, const struct layer_context *c)
         gemm_tn_ld(c->n, m->n, m->width, du, m->n, h, ld, c->dparams + m->weight);
     if (m->hidden) {
         const struct fc_run run = gate_run(l, c);
-        gemm_nn_ld(c->n, m->n, m->width, du, m->n, w, 0, run.dy, m->width);
+        packs_nn_ld(c->packs, c->n, m->n, m->width, du, m->n, w, 0, run.dy, m->width);
         fc_backward(l, &m->gate, c, &run);
     } else if (by->wanted) {
-        gemm_nn_ld(c->n, m->n, m->width, du, m->n, w, l->beta[m->by], by->dx, by->stride);
+        packs_nn_ld(c->packs, c->n, m->n, m->width, du, m->n, w, l->beta[m->by], by->dx, by->stride);
     }
 }
 

@@ -91,9 +91,9 @@ static void senet_forward(const struct layer *l, const struct layer_context *c)
     float *z = c->scratch + s->z, *h = c->scratch + s->h, *a = c->scratch + s->a;
     fields_read(l, &s->fields);
     squeeze(rows, &s->fields, z);
-    gemm_nt(rows, s->k, s->m, z, c->params + s->first, h);
+    packs_nt_ld(c->packs, rows, s->k, s->m, z, s->m, c->params + s->first, h, s->k);
     activation_apply(ACTIVATION_RELU, rows, s->k, h, s->k);
-    gemm_nt(rows, s->m, s->k, h, c->params + s->second, a);
+    packs_nt_ld(c->packs, rows, s->m, s->k, h, s->k, c->params + s->second, a, s->m);
     activation_apply(s->f, rows, s->m, a, s->m);
     reweight(rows, &s->fields, a, l->out->x, l->out->stride);
 }
@@ -140,9 +140,9 @@ static void senet_backward(const struct layer *l, const struct layer_context *c)
     fields_read(l, &s->fields);
     weight_gradient(rows, &s->fields, l->out->dx, l->out->stride, da);
     activation_backward(s->f, rows, s->m, a, s->m, da, s->m);
-    gemm_nn(rows, s->m, s->k, da, c->params + s->second, 0, dh);
+    packs_nn_ld(c->packs, rows, s->m, s->k, da, s->m, c->params + s->second, 0, dh, s->k);
     activation_backward(ACTIVATION_RELU, rows, s->k, h, s->k, dh, s->k);
-    gemm_nn(rows, s->k, s->m, dh, c->params + s->first, 0, dz);
+    packs_nn_ld(c->packs, rows, s->k, s->m, dh, s->k, c->params + s->first, 0, dz, s->m);
     if (c->dparams != NULL) {
         gemm_tn(rows, s->m, s->k, da, h, c->dparams + s->second);
         gemm_tn(rows, s->k, s->m, dh, z, c->dparams + s->first);

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "models/model_impl.h"
+#include "models/tower.h"
 
 enum { MODEL_MAGIC = 0x30de1001 };
 
@@ -28,6 +29,8 @@ static int runner_init(struct runner *r, const struct net_spec *spec, uint32_t n
     r->slots_cap = mem_array(spec->n_inputs, sizeof *r->slots_cap);
     r->offsets = mem_array(spec->n_inputs, sizeof *r->offsets);
     r->numbers = mem_array(spec->n_inputs, sizeof *r->numbers);
+    r->seen_offsets = mem_array(spec->n_inputs, sizeof *r->seen_offsets);
+    requests_init(&r->requests, spec);
     r->labels = mem_array(spec->n_heads, sizeof *r->labels);
     r->weights = mem_array(spec->n_heads, sizeof *r->weights);
     for (uint32_t i = 0; i < spec->n_inputs; i++)
@@ -50,6 +53,8 @@ static void runner_done(struct runner *r, uint32_t n_inputs)
     free(r->slots_cap);
     free(r->offsets);
     free(r->numbers);
+    free(r->seen_offsets);
+    requests_done(&r->requests, n_inputs);
     free(r->labels);
     free(r->weights);
 }
@@ -66,12 +71,21 @@ static void model_tables_new(struct model *m, const struct model_options *option
         m->tables[t] = table_new(&options->tables[t]);
 }
 
+void model_pack(struct model *m)
+{
+    net_pack(m->serve.net, m->options.kernel, m->params);
+    net_pack(m->train.net, m->options.kernel, m->params);
+}
+
 static void model_params_new(struct model *m)
 {
     m->n_params = net_param_floats(m->serve.net);
     m->params = mem_array(m->n_params, sizeof *m->params);
-    m->accum = mem_array(m->n_params, sizeof *m->accum);
+    m->n_state = net_state_floats(m->serve.net, &m->options.dense);
+    m->state = mem_array(m->n_state, sizeof *m->state);
     net_init(m->serve.net, m->options.seed, m->params);
+    net_state_begin(m->serve.net, &m->options.dense, m->params, m->state);
+    model_pack(m);
 }
 
 int model_new(const struct model_options *options, struct model **ret_model, uint32_t *ret_block,
@@ -79,6 +93,7 @@ int model_new(const struct model_options *options, struct model **ret_model, uin
 {
     const struct net_spec *spec = &options->net;
     assert(options->epochs > 0 && spec->batch > 0);
+    assert(options->dense.kind != OPTIMIZER_ROWWISE_ADAGRAD);
     struct model *m = mem_zalloc(sizeof *m);
     m->magic = MODEL_MAGIC;
     m->options = *options;
@@ -90,7 +105,9 @@ int model_new(const struct model_options *options, struct model **ret_model, uin
     m->inputs = mem_array(spec->n_inputs, sizeof *m->inputs);
     if (spec->n_inputs > 0)
         memcpy(m->inputs, spec->inputs, spec->n_inputs * sizeof *m->inputs);
-    if (runner_init(&m->serve, spec, options->n_tables, ret_block, err) != 0 ||
+    struct net_spec serve = *spec;
+    serve.predicts = true;
+    if (runner_init(&m->serve, &serve, options->n_tables, ret_block, err) != 0 ||
         runner_init(&m->train, spec, options->n_tables, ret_block, err) != 0) {
         model_free(m);
         return -1;
@@ -99,6 +116,7 @@ int model_new(const struct model_options *options, struct model **ret_model, uin
     m->spare = mem_array(options->n_tables, sizeof(struct overlay *));
     model_params_new(m);
     m->frozen = model_frozen_at(m, 0, false);
+    m->tower = options->tower_bytes > 0 ? tower_new(m, options->tower_bytes) : NULL;
     *ret_model = m;
     return 0;
 }
@@ -113,12 +131,13 @@ void model_free(struct model *m)
     for (uint32_t t = 0; m->tables != NULL && t < m->options.n_tables; t++)
         table_free(m->tables[t]);
     free(m->spare);
+    tower_free(m->tower);
     runner_done(&m->serve, m->n_inputs);
     runner_done(&m->train, m->n_inputs);
     free(m->tables);
     free(m->inputs);
     free(m->params);
-    free(m->accum);
+    free(m->state);
     free(m);
 }
 
@@ -160,9 +179,26 @@ const float *model_params(const struct model *m)
     return m->params;
 }
 
+void model_params_begin(const struct model *m, float *ret_params)
+{
+    net_init(m->serve.net, m->options.seed, ret_params);
+}
+
 uint64_t model_trained(const struct model *m)
 {
     return m->trained;
+}
+
+uint64_t model_steps(const struct model *m)
+{
+    return m->steps;
+}
+
+void model_resume(struct model *m, uint64_t trained, uint64_t steps)
+{
+    m->trained = trained;
+    m->steps = steps;
+    m->frozen = model_frozen_at(m, trained, m->frozen);
 }
 
 bool model_frozen(const struct model *m)
@@ -212,7 +248,7 @@ void runner_cut(struct model *m, struct runner *r, const struct model_samples *s
         .n = n,
         .tables = r->tables,
         .slots = (const uint32_t *const *)r->slots,
-        .offsets = (const uint32_t *const *)r->offsets,
+        .offsets = r->seen_offsets,
         .numbers = r->numbers,
         .labels = samples->labels != NULL ? r->labels : NULL,
         .weights = samples->weights != NULL ? r->weights : NULL,
@@ -222,11 +258,16 @@ void runner_cut(struct model *m, struct runner *r, const struct model_samples *s
             cut_ids(m, r, samples, i, at);
         else
             r->numbers[i] = samples->numbers[i] + at;
+        struct request_column *c = &r->requests.columns[i];
+        c->ids = r->ids[i];
+        c->count = r->counts[i];
+        c->numbers = r->numbers[i];
     }
     for (uint32_t h = 0; samples->labels != NULL && h < m->n_heads; h++)
         r->labels[h] = samples->labels[h] + at;
     for (uint32_t h = 0; samples->weights != NULL && h < m->n_heads; h++)
         r->weights[h] = samples->weights[h] != NULL ? samples->weights[h] + at : NULL;
+    requests_find(m, r);
 }
 
 void runner_find(struct model *m, struct runner *r)
@@ -234,11 +275,12 @@ void runner_find(struct model *m, struct runner *r)
     for (uint32_t t = 0; t < m->options.n_tables; t++)
         r->tables[t] = (struct net_rows){table_vectors(m->tables[t]), table_stride(m->tables[t])};
     for (uint32_t i = 0; i < m->n_inputs; i++)
-        if (model_input_has_ids(m, i))
+        if (model_input_has_ids(m, i) && net_input_needed(r->net, i))
             table_find_many(m->tables[m->inputs[i].table], r->ids[i], r->counts[i], r->slots[i]);
 }
 
-void model_predict(struct model *m, const struct model_samples *samples, float *const *ret_p)
+void model_predict_heads(struct model *m, const struct model_samples *samples, const bool *heads,
+                         float *const *ret_p)
 {
     assert(m->magic == MODEL_MAGIC);
     float **p = mem_array(m->n_heads, sizeof *p);
@@ -247,8 +289,31 @@ void model_predict(struct model *m, const struct model_samples *samples, float *
         for (uint32_t h = 0; h < m->n_heads; h++)
             p[h] = ret_p[h] + at;
         runner_cut(m, &m->serve, samples, at, n);
+        net_select(m->serve.net, heads, NULL, NULL);
+        const bool *given = m->tower != NULL ? tower_give(m->tower, m, &m->serve) : NULL;
+        if (given != NULL)
+            net_select(m->serve.net, heads, NULL, given);
         runner_find(m, &m->serve);
         net_forward(m->serve.net, m->params, &m->serve.batch, p);
     }
     free(p);
+}
+
+void model_predict(struct model *m, const struct model_samples *samples, float *const *ret_p)
+{
+    model_predict_heads(m, samples, NULL, ret_p);
+}
+
+// ---- what is kept of the item's side ------------------------------------------------------------------
+
+void model_tower_figures(const struct model *m, struct model_tower_figures *ret_figures)
+{
+    *ret_figures = (struct model_tower_figures){0};
+    if (m->tower != NULL)
+        tower_figures(m->tower, ret_figures);
+}
+
+bool model_tower_fill(struct model *m, uint32_t max)
+{
+    return m->tower != NULL && tower_fill(m->tower, m, max);
 }

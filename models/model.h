@@ -27,10 +27,13 @@ struct model_options {
     uint32_t n_tables;
     const struct table_options *tables;
     uint64_t bootstrap_samples; // until so many have been trained on, all layers are trained
-    float dense_lr;             // Adagrad of the dense layers
+    struct optimizer dense;     // of the dense layers: any but row-wise Adagrad
     uint32_t epochs;            // passes over the window's samples in training, at least 1
     uint64_t seed;              // of the dense layers' beginning, and of what they drop in training
     uint64_t auc_samples;       // scores kept for the AUC of an update, at least 1
+    enum packed_kernel
+        kernel;           // of packed_kernel_choose: of products with dense layers that are not trained now
+    uint64_t tower_bytes; // for outputs of the item's side in model_predict; 0: none are kept
 };
 
 // The options are copied. Errors are net_new's, with its *ret_block.
@@ -41,8 +44,13 @@ struct net *model_net(struct model *m);
 struct table *model_table(struct model *m, uint32_t table);
 uint32_t model_table_count(const struct model *m);
 const float *model_params(const struct model *m);
+// As the parameters begin, from the seed alone.
+void model_params_begin(const struct model *m, float *ret_params);
 uint64_t model_trained(const struct model *m); // samples so far
-bool model_frozen(const struct model *m);      // bootstrap is over
+uint64_t model_steps(const struct model *m);   // batches so far, epochs counted
+// Goes on where a model was: counts of model_trained and model_steps, which the store keeps with each version.
+void model_resume(struct model *m, uint64_t trained, uint64_t steps);
+bool model_frozen(const struct model *m); // bootstrap is over
 // XXH3-128 over the parameters, in order of net_param.
 struct digest model_dense_digest(const struct model *m);
 
@@ -58,12 +66,32 @@ struct model_samples {
     const uint32_t *seen_s;      // event time of each sample, seconds
 };
 
-// ret_p[head][sample]. Changes nothing.
+// ret_p[head][sample]. Changes nothing but what is kept of the item's side.
 void model_predict(struct model *m, const struct model_samples *samples, float *const *ret_p);
+// The same of those heads alone for which heads[head]; what no such head depends on is not computed.
+void model_predict_heads(struct model *m, const struct model_samples *samples, const bool *heads,
+                         float *const *ret_p);
+
+// Outputs of the item's side, kept for as long as a version is served (tower.h): blocks of `side` NET_ITEM. All zero
+// where nothing is kept.
+struct model_tower_figures {
+    uint64_t entries, capacity, bytes;
+    uint64_t hits, misses; // candidates
+    uint64_t fills;        // computed anew for the version, before they were asked for
+    uint64_t evictions;
+};
+void model_tower_figures(const struct model *m, struct model_tower_figures *ret_figures);
+// After a new version: computes at most `max` of those anew that were asked for before. Whether there may be more.
+bool model_tower_fill(struct model *m, uint32_t max);
 
 struct model_update;
 struct model_update *model_update_new(struct model *m);
 void model_update_feed(struct model_update *u, const struct model_samples *samples);
+// What comes from elsewhere instead of samples: a row as overlay_put takes it, and all parameters of the dense layers,
+// whose optimizer's state begins, but for the sums of adagrad, which stay. The update is as any other then, but that nothing was
+// trained.
+bool model_update_row(struct model_update *u, uint32_t table, const struct table_row *row);
+void model_update_params(struct model_update *u, const float *params);
 
 struct model_report {
     uint64_t samples;
@@ -86,6 +114,7 @@ void model_update_each(const struct model_update *u,
 // Dense layers, their optimizer and the sample count after the update, for the store.
 void model_update_dense(const struct model_update *u, struct buf *to);
 struct digest model_update_dense_digest(const struct model_update *u);
+uint64_t model_update_steps(const struct model_update *u); // model_steps after it
 // Applies and frees. What of the window's metrics is to go into running ones is taken out of the report before.
 void model_apply(struct model *m, struct model_update *u);
 

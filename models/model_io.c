@@ -4,10 +4,10 @@
 // For the store, little-endian:
 //
 //     +-------------+-------------+-----------+----------------------+---------------------+
-//     | version u32 | trained u64 | frozen u8 | parameters, n x f32  | accumulators, n f32 |
+//     | version u32 | trained u64 | frozen u8 | parameters, n x f32  | state, k x n x f32  |
 //     +-------------+-------------+-----------+----------------------+---------------------+
 //
-// Parameters are in the net's order (net_param). Another layout takes another version; what was written by
+// Parameters are in the net's order (net_param); k arrays of state are the optimizer's (optimizer.h). Another layout takes another version; what was written by
 // one that is not known is refused.
 #include <assert.h>
 #include <stdlib.h>
@@ -16,48 +16,53 @@
 #include "base/mem.h"
 #include "models/model_impl.h"
 #include "models/safetensors.h"
+#include "models/tower.h"
 
 enum { DENSE_VERSION = 1, DENSE_HEADER = 13 };
 
-static void dense_put(const struct model *m, const float *params, const float *accum, uint64_t trained,
+static void dense_put(const struct model *m, const float *params, const float *state, uint64_t trained,
                       bool frozen, struct buf *to)
 {
     buf_put_u32(to, DENSE_VERSION);
     buf_put_u64(to, trained);
     buf_put_u8(to, frozen);
     buf_put(to, params, m->n_params * sizeof *params);
-    buf_put(to, accum, m->n_params * sizeof *accum);
+    buf_put(to, state, m->n_state * sizeof *state);
 }
 
 void model_dense_save(const struct model *m, struct buf *to)
 {
-    dense_put(m, m->params, m->accum, m->trained, m->frozen, to);
+    dense_put(m, m->params, m->state, m->trained, m->frozen, to);
 }
 
 void model_update_dense(const struct model_update *u, struct buf *to)
 {
-    const float *accum = u->accum != NULL ? u->accum : u->m->accum;
-    dense_put(u->m, update_params(u), accum, u->trained, u->frozen, to);
+    const float *state = u->state != NULL ? u->state : u->m->state;
+    dense_put(u->m, update_params(u), state, u->trained, u->frozen, to);
 }
 
 int model_dense_load(struct model *m, struct str blob, struct err *err)
 {
     struct rd from = rd_of(blob.s, blob.len);
-    size_t bytes = m->n_params * sizeof *m->params;
+    const size_t bytes = m->n_params * sizeof *m->params, state = m->n_state * sizeof *m->state;
     uint32_t version = rd_u32(&from);
     if (from.bad || version != DENSE_VERSION)
         return err_set(err, ERR_CORRUPT, "the dense layers are of version %u, this program reads %u", version,
                        (unsigned)DENSE_VERSION);
     uint64_t trained = rd_u64(&from);
     uint8_t frozen = rd_u8(&from);
-    if (from.bad || blob.len != DENSE_HEADER + 2 * bytes || frozen > 1)
-        return err_set(
-            err, ERR_CORRUPT,
-            "the dense layers have %u bytes, where the net with its %zu parameters has %zu; was `models` "
-            "changed in the config?",
-            blob.len, m->n_params, DENSE_HEADER + 2 * bytes);
+    if (from.bad || blob.len != DENSE_HEADER + bytes + state || frozen > 1)
+        return err_set(err, ERR_CORRUPT,
+                       "the dense layers have %u bytes, where the net with its %zu parameters and %s has "
+                       "%zu; was `models` "
+                       "changed in the config?",
+                       blob.len, m->n_params, optimizer_name(m->options.dense.kind),
+                       DENSE_HEADER + bytes + state);
     memcpy(m->params, rd_bytes(&from, bytes), bytes);
-    memcpy(m->accum, rd_bytes(&from, bytes), bytes);
+    model_pack(m);
+    if (m->tower != NULL)
+        tower_stale(m->tower);
+    memcpy(m->state, rd_bytes(&from, state), state);
     m->trained = trained;
     m->frozen = model_frozen_at(m, trained, frozen);
     return 0;

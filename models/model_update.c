@@ -7,7 +7,7 @@
 //
 // The net gives the gradient of the sum of the losses. Both steps take the mean over the batch's samples (the
 // sum divided by n, also where samples have weights), as a BCELoss with its default reduction gives it to
-// torch.optim.Adagrad. Adagrad takes most of that scale out again; what is left of it is in the first steps,
+// torch's optimizers. Adagrad takes most of that scale out again; what is left of it is in the first steps,
 // and in how much a short last batch weighs.
 #include <assert.h>
 #include <float.h>
@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "models/loss.h"
 #include "models/model_impl.h"
+#include "models/tower.h"
 
 enum { UPDATE_MAGIC = 0x0bda7e01 };
 
@@ -28,10 +29,10 @@ static void update_dense_new(struct model_update *u)
     const struct model *m = u->m;
     size_t bytes = m->n_params * sizeof *m->params;
     u->params = mem_alloc(bytes);
-    u->accum = mem_alloc(bytes);
+    u->state = mem_alloc(m->n_state * sizeof *m->state);
     u->gradient = mem_alloc(bytes);
     memcpy(u->params, m->params, bytes);
-    memcpy(u->accum, m->accum, bytes);
+    memcpy(u->state, m->state, m->n_state * sizeof *m->state);
 }
 
 struct model_update *model_update_new(struct model *m)
@@ -40,6 +41,7 @@ struct model_update *model_update_new(struct model *m)
     u->magic = UPDATE_MAGIC;
     u->m = m;
     u->trained = m->trained;
+    u->steps = m->steps;
     u->frozen = m->frozen;
     u->overlays = mem_array(m->options.n_tables, sizeof(struct overlay *));
     u->figures = mem_array(m->options.n_tables, sizeof *u->figures);
@@ -79,12 +81,30 @@ void model_update_free(struct model_update *u)
     free(u->odds[0]);
     free(u->odds[1]);
     free(u->params);
-    free(u->accum);
+    free(u->state);
     free(u->gradient);
     free(u->seen);
+    free(u->times);
     free(u->seeds);
     free(u->kept);
     free(u);
+}
+
+// ---- from elsewhere ----------------------------------------------------------------------------------
+
+bool model_update_row(struct model_update *u, uint32_t table, const struct table_row *row)
+{
+    assert(u->magic == UPDATE_MAGIC && !u->ended && table < u->m->options.n_tables);
+    return overlay_put(u->overlays[table], row);
+}
+
+void model_update_params(struct model_update *u, const float *params)
+{
+    assert(u->magic == UPDATE_MAGIC && !u->ended);
+    if (u->params == NULL)
+        update_dense_new(u);
+    memcpy(u->params, params, u->m->n_params * sizeof *params);
+    u->dense_trained = true;
 }
 
 // ---- a batch -----------------------------------------------------------------------------------------
@@ -111,36 +131,21 @@ static void update_predict(struct model_update *u, struct runner *r)
     }
 }
 
-// The time of each id of a sequence: its sample's.
-static const uint32_t *seen_by_id(struct model_update *u, const struct runner *r, uint32_t input,
-                                  const uint32_t *seen_s)
+// Rows of an input: its requests or samples.
+static uint32_t batch_rows(const struct model *m, const struct net_batch *batch, uint32_t input)
 {
-    if (r->counts[input] > u->seen_cap) {
-        u->seen_cap = r->counts[input] + r->counts[input] / 2;
-        u->seen = mem_resize(u->seen, u->seen_cap, sizeof *u->seen);
-    }
-    for (uint32_t s = 0; s < r->batch.n; s++)
-        for (uint32_t i = r->offsets[input][s]; i < r->offsets[input][s + 1]; i++)
-            u->seen[i] = seen_s[s];
-    return u->seen;
+    const bool shared = batch->requests != NULL && net_input_shared(m->train.net, input);
+    return shared ? batch->n_requests : batch->n;
 }
 
-static void update_touch(struct model_update *u, struct runner *r, const uint32_t *seen_s)
+static uint32_t batch_ids(const struct model *m, const struct net_batch *batch, uint32_t input)
 {
-    for (uint32_t i = 0; i < u->m->n_inputs; i++) {
-        if (!model_input_has_ids(u->m, i))
-            continue;
-        const uint32_t *seen = r->offsets[i] != NULL ? seen_by_id(u, r, i, seen_s) : seen_s;
-        overlay_touch(u->overlays[u->m->inputs[i].table], r->ids[i], seen, r->counts[i], r->slots[i]);
-    }
+    const uint32_t n = batch_rows(m, batch, input);
+    return batch->offsets[input] != NULL ? batch->offsets[input][n] : n;
 }
 
-static uint32_t batch_ids(const struct net_batch *batch, uint32_t input)
-{
-    return batch->offsets[input] != NULL ? batch->offsets[input][batch->n] : batch->n;
-}
-
-static void update_rows(struct model_update *u, const struct net *net, const struct net_batch *batch)
+static void update_rows(struct model_update *u, const struct net *net, const struct net_batch *batch,
+                        const struct optimizer_at *at)
 {
     const struct model *m = u->m;
     for (uint32_t i = 0; i < m->n_inputs; i++) {
@@ -149,15 +154,15 @@ static void update_rows(struct model_update *u, const struct net *net, const str
         size_t stride = 0;
         const float *gradients = net_gradient_rows(net, i, &stride);
         overlay_gradient(u->overlays[m->inputs[i].table], batch->slots[i], gradients, stride,
-                         batch_ids(batch, i));
+                         batch_ids(m, batch, i));
     }
     for (uint32_t t = 0; t < m->options.n_tables; t++)
-        overlay_descend(u->overlays[t], 1.0f / (float)batch->n);
+        overlay_descend(u->overlays[t], 1.0f / (float)batch->n, at);
 }
 
-static void update_dense_step(struct model_update *u, uint32_t n)
+static void update_dense_step(struct model_update *u, uint32_t n, const struct optimizer_at *at)
 {
-    net_step(u->m->train.net, u->params, u->accum, u->gradient, 1.0f / (float)n, u->m->options.dense_lr);
+    net_step(u->m->train.net, &u->m->options.dense, at, 1.0f / (float)n, u->params, u->state, u->gradient);
     u->dense_trained = true;
 }
 
@@ -187,9 +192,11 @@ static void update_train(struct model_update *u, const struct net_batch *samples
         memset(gradient, 0, u->m->n_params * sizeof *gradient);
     net_forward(r->net, update_params(u), batch, u->p);
     net_backward(r->net, update_params(u), batch, gradient);
-    update_rows(u, r->net, batch);
+    const uint64_t through = first + batch->n; // in a further epoch all were trained on already
+    const struct optimizer_at at = {through > u->trained ? through : u->trained, ++u->steps};
+    update_rows(u, r->net, batch, &at);
     if (gradient != NULL)
-        update_dense_step(u, batch->n);
+        update_dense_step(u, batch->n, &at);
 }
 
 // ---- further epochs ----------------------------------------------------------------------------------
@@ -213,6 +220,16 @@ static const float **kept_columns(struct model_update *u, const float *const *co
     return to;
 }
 
+static const float **kept_numbers(struct model_update *u, const struct net_batch *batch)
+{
+    const float **to = ARENA_ARRAY(&u->kept_memory, const float *, u->m->n_inputs);
+    for (uint32_t i = 0; i < u->m->n_inputs; i++)
+        to[i] = batch->numbers[i] == NULL
+                    ? NULL
+                    : kept_copy(u, batch->numbers[i], batch_rows(u->m, batch, i) * sizeof(float));
+    return to;
+}
+
 // The batch as the net sees it: slots of the overlay, which hold to its end, stand for the ids. So an
 // occurrence is counted once, however many epochs there are, and what was not admitted in the first is not
 // later.
@@ -228,16 +245,21 @@ static void update_keep(struct model_update *u, const struct net_batch *batch)
     for (uint32_t i = 0; i < n_inputs; i++) {
         slots[i] = offsets[i] = NULL;
         if (model_input_has_ids(u->m, i))
-            slots[i] = kept_copy(u, batch->slots[i], batch_ids(batch, i) * sizeof(uint32_t));
+            slots[i] = kept_copy(u, batch->slots[i], batch_ids(u->m, batch, i) * sizeof(uint32_t));
         if (batch->offsets[i] != NULL)
-            offsets[i] = kept_copy(u, batch->offsets[i], ((size_t)batch->n + 1) * sizeof(uint32_t));
+            offsets[i] =
+                kept_copy(u, batch->offsets[i], ((size_t)batch_rows(u->m, batch, i) + 1) * sizeof(uint32_t));
     }
     u->kept[u->n_kept++] = (struct net_batch){
         .n = batch->n,
         .tables = batch->tables,
+        .n_requests = batch->n_requests,
+        .requests = batch->requests == NULL
+                        ? NULL
+                        : kept_copy(u, batch->requests, ((size_t)batch->n_requests + 1) * sizeof(uint32_t)),
         .slots = (const uint32_t *const *)slots,
         .offsets = (const uint32_t *const *)offsets,
-        .numbers = kept_columns(u, batch->numbers, n_inputs, batch->n),
+        .numbers = kept_numbers(u, batch),
         .labels = kept_columns(u, batch->labels, u->m->n_heads, batch->n),
         .weights = kept_columns(u, batch->weights, u->m->n_heads, batch->n),
     };
@@ -255,7 +277,7 @@ void model_update_feed(struct model_update *u, const struct model_samples *sampl
         uint32_t n = samples->n - at < m->batch ? samples->n - at : m->batch;
         runner_cut(m, r, samples, at, n);
         update_predict(u, r);
-        update_touch(u, r, samples->seen_s + at);
+        requests_touch(u, r, samples->seen_s + at);
         update_train(u, &r->batch, u->trained, 0);
         if (m->options.epochs > 1)
             update_keep(u, &r->batch);
@@ -338,11 +360,20 @@ void model_apply(struct model *m, struct model_update *u)
     assert(u->magic == UPDATE_MAGIC && u->m == m);
     for (uint32_t t = 0; t < m->options.n_tables; t++)
         table_apply(m->tables[t], u->overlays[t]);
+    if (m->tower != NULL)
+        tower_stale(m->tower);
     if (u->dense_trained) {
         memcpy(m->params, u->params, m->n_params * sizeof *m->params);
-        memcpy(m->accum, u->accum, m->n_params * sizeof *m->accum);
+        memcpy(m->state, u->state, m->n_state * sizeof *m->state);
+        model_pack(m);
     }
     m->trained = u->trained;
+    m->steps = u->steps;
     m->frozen = u->frozen;
     model_update_free(u);
+}
+
+uint64_t model_update_steps(const struct model_update *u)
+{
+    return u->steps;
 }

@@ -82,10 +82,13 @@ static struct net *net_alloc(const struct net_spec *spec)
     n->spec.blocks = n->blocks;
     n->spec.heads = n->head_specs;
     // A block is one layer, with a concat before it and before each option at most.
-    const size_t layers = (size_t)spec->n_blocks * (2 + NET_OPTIONS_MAX) + 1;
+    // And each value may be expanded once.
+    const size_t layers = 2 * ((size_t)spec->n_inputs + (size_t)spec->n_blocks * (3 + NET_OPTIONS_MAX) + 1);
     n->values = mem_array(spec->n_inputs + layers, sizeof *n->values);
     n->layers = mem_array(layers, sizeof *n->layers);
     n->block_values = mem_array(spec->n_blocks + 1, sizeof(void *));
+    n->expanded = mem_array(spec->n_inputs + layers, sizeof(void *));
+    n->heads_on = mem_array(spec->n_heads + 1, sizeof *n->heads_on);
     n->heads = mem_array(spec->n_heads + 1, sizeof *n->heads);
     n->packed = mem_array(spec->n_inputs + 1, sizeof *n->packed);
     return n;
@@ -99,15 +102,17 @@ void net_free(struct net *n)
         mem_unmap(n->arena, n->arena_bytes);
     for (uint32_t i = 0; i < n->n_layers; i++) {
         free(n->layers[i].in);
+        free(n->layers[i].read);
         free(n->layers[i].beta);
         free(n->layers[i].settings);
     }
     for (uint32_t i = 0; i < n->spec.n_blocks; i++)
         free(n->blocks[i].of);
-    void *all[] = {n->inputs,       n->blocks, n->head_specs, n->values, n->layers,
-                   n->block_values, n->heads,  n->packed,     n->params};
+    void *all[] = {n->inputs, n->blocks, n->head_specs, n->values,   n->layers,  n->block_values,
+                   n->heads,  n->packed, n->params,     n->expanded, n->heads_on};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
+    packs_done(&n->packs);
     arena_done(&n->memory);
     free(n);
 }
@@ -134,6 +139,10 @@ static int input_offsets(struct net *n, struct value *v, const struct net_input 
                        "inputs \"%s\" and \"%s\": %u and %u entries at most, but of the same", of->name,
                        input->name, of->max_len, input->max_len);
     v->offsets_of = n->values[of - n->inputs].offsets_of;
+    if (v->shared != v->offsets_of->shared)
+        return err_set(err, ERR_CONFIG,
+                       "inputs \"%s\" and \"%s\": one is of the request alone, but the other is not",
+                       of->name, input->name);
     return 0;
 }
 
@@ -151,6 +160,7 @@ static int input_add(struct net *n, const struct net_input *input, struct err *e
     struct value *v = net_value_add(n, input->name);
     v->dim = input->dim;
     v->sides = input->sides;
+    v->shared = net_sides_shared(input->sides);
     v->from_ids = input->kind != NET_INPUT_NUMBER;
     v->ragged = input->kind == NET_INPUT_SEQUENCE;
     if (v->ragged && (uint64_t)n->spec.batch * input->max_len > INT32_MAX)
@@ -230,16 +240,20 @@ static int head_add(struct net *n, uint32_t h, struct err *err)
     if (of->ragged)
         return err_set(err, ERR_CONFIG, "head \"%s\": \"%s\" is a sequence: pool it with mean first",
                        head->name, of->name);
-    n->heads[h] = (struct head){.of = of,
+    n->heads[h] = (struct head){.of = net_expand(n, of),
+                                .read = of,
                                 .loss = net_loss_find(head->loss),
                                 .through = -1,
                                 .weight = n->n_floats,
                                 .bias = n->n_floats + of->dim};
     if (head->through[0] != 0 && head_through(n, h, err) < 0)
         return -1;
-    struct net_param p = {.offset = n->n_floats, .rows = 1, .cols = of->dim, .trainable = true};
-    n->n_floats += net_param_add(n, head->name, "weight", &p, init_fan_in(of->dim));
-    p = (struct net_param){.offset = n->n_floats, .rows = 1, .cols = 1, .vector = true, .trainable = true};
+    struct net_param p = {
+        .offset = n->n_floats, .rows = 1, .cols = of->dim, .trainable = true, .lr = head->lr};
+    n->n_floats += net_param_add(n, head->name, "weight", &p, init_by(&head->init, &p, init_fan_in(of->dim)));
+    p.offset = n->n_floats;
+    p.cols = 1;
+    p.vector = true;
     n->n_floats += net_param_add(n, head->name, "bias", &p, init_fan_in(of->dim));
     return 0;
 }
@@ -281,6 +295,7 @@ int net_new(const struct net_spec *spec, struct net **ret_net, uint32_t *ret_blo
         return -1;
     }
     plan_place(n);
+    net_select(n, NULL, NULL, NULL);
     *ret_net = n;
     return 0;
 }

@@ -10,7 +10,7 @@
 // A layer kind is one file models/layer_<kind>.c and one row in models/layers.c: see models/README.md.
 //
 // Sides. Every value knows of whom it depends. What depends on the user and the request alone (a tower of `side`
-// NET_USER) can be computed once per request, what depends on the item alone once per version.
+// NET_USER) is computed once a request; what depends on the item alone can be given, computed before (net_select).
 #ifndef FRESHET_MODELS_NET_H
 #define FRESHET_MODELS_NET_H
 
@@ -19,7 +19,9 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "models/optimizer.h"
 #include "models/option.h"
+#include "models/packed.h"
 
 enum { NET_OF_MAX = 256 };
 
@@ -48,6 +50,25 @@ struct net_input {
     char offsets_as[NET_NAME];
 };
 
+// How the matrices of a block begin: by the layer's own rule, or by this one. Vectors begin by the layer's own.
+enum net_init_rule {
+    NET_INIT_OWN,
+    NET_INIT_XAVIER_UNIFORM,  // uniform in +-sqrt(6 / (in + out)) (Glorot, Bengio 2010)
+    NET_INIT_XAVIER_NORMAL,   // normal, of variance 2 / (in + out)
+    NET_INIT_KAIMING_UNIFORM, // uniform in +-sqrt(6 / in) (He et al. 2015)
+    NET_INIT_KAIMING_NORMAL,  // normal, of variance 2 / in
+    NET_INIT_ZEROS,
+    NET_INIT_NORMAL,   // of standard deviation x
+    NET_INIT_UNIFORM,  // in +-x
+    NET_INIT_CONSTANT, // x
+};
+#define NET_INIT_WORDS \
+    "own|xavier_uniform|xavier_normal|kaiming_uniform|kaiming_normal|zeros" // in that order
+struct net_init_by {
+    enum net_init_rule rule;
+    double x;
+};
+
 struct net_block {
     char name[NET_NAME];
     char kind[NET_NAME]; // a layer kind: "concat", "mean", "mlp", ...
@@ -58,6 +79,8 @@ struct net_block {
     struct layer_value options[NET_OPTIONS_MAX + 1];
     // NET_USER: a tower of the user's side, over nothing but the user and the request; NET_ITEM: of the item's. 0: any.
     uint32_t side;
+    float lr; // of its parameters; 0: the optimizer's
+    struct net_init_by init;
 };
 
 struct net_head {
@@ -68,6 +91,8 @@ struct net_head {
     // An earlier head without one, or "": what is predicted is this head's probability times that one's, of the whole
     // space (ESMM); the loss is logloss of the product, and teaches both.
     char through[NET_NAME];
+    float lr; // of its parameters; 0: the optimizer's
+    struct net_init_by init;
 };
 
 struct net_spec {
@@ -76,6 +101,9 @@ struct net_spec {
     const struct net_block *blocks;
     const struct net_head *heads; // an FC to 1 and a sigmoid over `of`
     uint32_t batch;               // samples in a forward pass at most
+    // It is never trained: what draws or keeps a batch's statistics in training is the request's, too, where its
+    // inputs are.
+    bool predicts;
 };
 
 struct net;
@@ -91,6 +119,7 @@ struct net_param {
     uint32_t rows, cols;     // weight: (out, in); a vector: (out, 1)
     bool vector;             // one dimension
     bool trainable;          // false: a buffer (running statistics); see net_step
+    float lr;                // learning rate; 0: the optimizer's
 };
 uint32_t net_param_count(const struct net *n);
 const struct net_param *net_param(const struct net *n, uint32_t i);
@@ -137,11 +166,17 @@ struct net_rows {
 };
 
 struct net_batch {
-    uint32_t n;                     // samples, at most spec.batch
-    const struct net_rows *tables;  // by table index
+    uint32_t n;                    // samples, at most spec.batch
+    const struct net_rows *tables; // by table index
+    // Samples of one request stand together, and are the same in all that is of the request alone: request r is
+    // samples requests[r] .. requests[r + 1] - 1. For an input that is shared (net_input_shared), n below is
+    // n_requests. NULL: each sample is a request of its own.
+    uint32_t n_requests;
+    const uint32_t *requests;       // n_requests + 1
     const uint32_t *const *slots;   // by input: n slots, or offsets[input][n] of them; UINT32_MAX: zeros
     const uint32_t *const *offsets; // by input: n + 1 offsets of a sequence, else NULL
     const float *const *numbers;    // by input: n numbers
+    const float *const *given;      // by block: n rows of its width, where net_select says so
     const float *const *labels;     // by head, n of 0..1; for backward
     // By head, n sample weights, or NULL. Below 0: the sample was trained on with label 0 before, and takes back
     // what that teaches, with the absolute value as its weight.
@@ -156,6 +191,30 @@ struct net_batch {
 int net_head_label(const struct net *n, uint32_t head);
 // Whether training and predicting differ for the same parameters (dropout, batch statistics).
 bool net_stochastic(const struct net *n);
+
+// What depends on the user and the request alone is computed once a request, and given to each of its samples where
+// something of the item reads it too; the gradients of the samples are added up there. The first product of fully
+// connected layers that read both is taken apart for that. What draws in training (dropout), or keeps a batch's
+// statistics, is computed for each sample all the same, unless spec.predicts.
+bool net_sides_shared(uint32_t sides);
+bool net_input_shared(const struct net *n, uint32_t input);
+
+// From now on weights of these params are packed as products meet them (packed.h), in passes that are not `dense`. Called
+// again after each change of theirs. params NULL, and all others: by the BLAS.
+void net_pack(struct net *n, enum packed_kernel kernel, const float *params);
+
+// What the forward passes from now on compute: `heads` by head, NULL: all; `wanted`, by block, NULL: none, are
+// computed, too, for net_block_rows; `given`, by block, NULL: none, come with the batch instead, and what only they
+// depend on is not computed. A given block is of the item's side. net_backward needs all heads and nothing given.
+void net_select(struct net *n, const bool *heads, const bool *wanted, const bool *given);
+// Whether they read input i; whether block i is needed.
+bool net_input_needed(const struct net *n, uint32_t input);
+bool net_block_needed(const struct net *n, uint32_t block);
+// Whether the block is of `side` NET_ITEM, no sequence, and read by something that is not; its width.
+bool net_block_tower(const struct net *n, uint32_t block, uint32_t *ret_dim);
+uint32_t net_block_count(const struct net *n);
+// After net_forward: row i of a block's output at i * *ret_stride.
+const float *net_block_rows(const struct net *n, uint32_t block, uint32_t *ret_dim, size_t *ret_stride);
 
 // Predictions into ret_p[head][sample]. Keeps what backward needs in the arena. To predict only, call it
 // alone: labels and weights are not read.
@@ -172,10 +231,12 @@ const float *net_gradient_rows(const struct net *n, uint32_t input, size_t *ret_
 // After net_forward: the sum whose gradient net_backward computes, from the logits.
 double net_loss(const struct net *n, const struct net_batch *batch);
 
-// One step of the dense layers by the gradient of net_backward times `scale`: Adagrad for what is trained; to
-// buffers their part of the gradient, which is what a layer wants added, is added as it is.
-void net_step(const struct net *n, float *params, float *accum, float *gradient, float scale, float lr);
-// Adagrad for dense layers: accum += g*g; p -= lr * g / (sqrt(accum) + 1e-10), as torch.optim.Adagrad.
-void net_adagrad(size_t n, float *params, float *accum, const float *gradient, float lr);
+// Floats of the optimizer's state: optimizer_state arrays of net_param_floats. And how they begin beside params.
+size_t net_state_floats(const struct net *n, const struct optimizer *o);
+void net_state_begin(const struct net *n, const struct optimizer *o, const float *params, float *ret_state);
+// One step of the dense layers by the gradient of net_backward times `scale`, for what is trained; to buffers their
+// part of the gradient, which is what a layer wants added, is added as it is. Overwrites the gradient.
+void net_step(const struct net *n, const struct optimizer *o, const struct optimizer_at *at, float scale,
+              float *params, float *state, float *gradient);
 
 #endif

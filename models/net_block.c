@@ -23,6 +23,9 @@ struct building {
     struct layer_setting *settings;
     struct value *in[NET_OF_MAX];
     uint32_t n_in, n_of;
+    struct value *read[2 * NET_OF_MAX]; // as the spec says
+    uint32_t n_read;
+    const struct layer_split *split;
     struct err *err;
 };
 
@@ -45,36 +48,70 @@ static const struct value *entries_of(const struct layer *l)
     return l->out->ragged ? l->out->offsets_of : NULL;
 }
 
-// A layer over copies of in and settings (NULL: none).
-static struct layer *layer_add(const struct building *b, const struct layer_kind *kind,
-                               struct value *const *in, uint32_t n_in, uint32_t n_of)
+struct layer *net_layer_add(struct net *n, const struct layer_kind *kind, const struct net_block *block,
+                            struct value *const *in, uint32_t n_in, uint32_t n_of)
 {
-    struct net *n = b->n;
     struct layer *l = &n->layers[n->n_layers++];
-    *l = (struct layer){.kind = kind, .block = b->block, .n_in = n_in, .n_of = n_of, .net = n};
+    *l = (struct layer){.kind = kind, .block = block, .n_in = n_in, .n_of = n_of, .net = n};
     l->params = n->n_floats;
-    l->implicit = kind != b->kind;
+    l->implicit = true;
     l->stochastic = kind->stochastic;
-    l->seed = hash_bytes(b->block->name, strlen(b->block->name));
     l->in = mem_array(n_in + 1, sizeof(struct value *));
     memcpy(l->in, in, n_in * sizeof(struct value *));
     l->beta = mem_array(n_in + 1, sizeof *l->beta);
     l->settings = mem_array(NET_OPTIONS_MAX, sizeof *l->settings);
-    if (!l->implicit)
-        memcpy(l->settings, b->settings, NET_OPTIONS_MAX * sizeof *l->settings);
-    l->out = net_value_add(n, b->block->name);
+    l->out = net_value_add(n, block != NULL ? block->name : in[0]->name);
     l->out->layer = l;
+    return l;
+}
+
+// What the value takes over from what its layer reads.
+static void layer_inherit(struct layer *l)
+{
+    struct value *out = l->out;
+    out->shared = l->n_in > 0;
+    out->from_params = l->n_params > 0;
+    for (uint32_t i = 0; i < l->n_in; i++) {
+        const struct value *in = l->in[i];
+        out->from_ids |= in->from_ids && !l->kind->stops;
+        out->from_params |= in->from_params && !l->kind->stops;
+        out->sides |= in->sides;
+        out->shared = out->shared && in->shared;
+    }
+}
+
+// A layer of the block itself, or one before it.
+static struct layer *layer_add(const struct building *b, const struct layer_kind *kind,
+                               struct value *const *in, uint32_t n_in, uint32_t n_of)
+{
+    struct net *n = b->n;
+    struct layer *l = net_layer_add(n, kind, b->block, in, n_in, n_of);
+    l->implicit = kind != b->kind;
+    l->seed = hash_bytes(b->block->name, strlen(b->block->name));
+    if (!l->implicit) {
+        memcpy(l->settings, b->settings, NET_OPTIONS_MAX * sizeof *l->settings);
+        l->split = b->split;
+        l->read = mem_array(b->n_read + 1, sizeof(struct value *));
+        memcpy(l->read, b->read, b->n_read * sizeof(struct value *));
+        l->n_read = b->n_read;
+    }
     if (kind->shape(l, b->err) < 0)
         return NULL;
     l->out->offsets_of = entries_of(l);
     n->n_floats += l->n_params;
-    l->out->from_params = l->n_params > 0;
-    for (uint32_t i = 0; i < n_in; i++) {
-        l->out->from_ids |= in[i]->from_ids && !kind->stops;
-        l->out->from_params |= in[i]->from_params && !kind->stops;
-        l->out->sides |= in[i]->sides;
-    }
-    return l;
+    layer_inherit(l);
+    return l->out->shared && l->stochastic && !n->spec.predicts ? net_unshare(n, l) : l;
+}
+
+// What is of the request is given to each of its samples, from input `from` on, if something else is not.
+static void build_expand(struct building *b, uint32_t from)
+{
+    bool shared = true;
+    for (uint32_t i = from; i < b->n_in; i++)
+        shared = shared && b->in[i]->shared;
+    for (uint32_t i = from; i < b->n_in && !shared; i++)
+        if (b->split == NULL || i != 1)
+            b->in[i] = net_expand(b->n, b->in[i]);
 }
 
 // The inputs from `from` on become one.
@@ -82,11 +119,32 @@ static int build_join(struct building *b, uint32_t from)
 {
     if (b->n_in - from <= 1)
         return 0;
+    build_expand(b, from);
     const struct layer *joined = layer_add(b, &layer_concat, b->in + from, b->n_in - from, b->n_in - from);
     if (joined == NULL)
         return -1;
     b->in[from] = joined->out;
     b->n_in = from + 1;
+    return 0;
+}
+
+// All inputs become two, where something is gained by it.
+static int build_split(struct building *b)
+{
+    struct value *parts[2][NET_OF_MAX];
+    uint32_t n[2];
+    struct layer_split *split = net_split(b->n, b->in, b->n_in, parts, n);
+    if (split == NULL)
+        return build_join(b, 0);
+    for (uint32_t p = 0; p < 2; p++) {
+        const struct layer *joined = n[p] > 1 ? layer_add(b, &layer_concat, parts[p], n[p], n[p]) : NULL;
+        if (n[p] > 1 && joined == NULL)
+            return -1;
+        b->in[p] = joined != NULL ? joined->out : parts[p][0];
+        split->dim[p] = b->in[p]->dim;
+    }
+    b->n_in = 2;
+    b->split = split;
     return 0;
 }
 
@@ -98,6 +156,8 @@ static int build_input(struct building *b, const char *name)
     if (v == NULL)
         return -1;
     b->in[b->n_in++] = v;
+    if (b->n_read < 2 * NET_OF_MAX)
+        b->read[b->n_read++] = v;
     return 0;
 }
 
@@ -272,11 +332,12 @@ int net_block_add(struct net *n, uint32_t at, struct err *err)
     for (uint32_t i = 0; i < b.block->n_of; i++)
         if (build_input(&b, b.block->of[i]) < 0)
             return -1;
-    if (b.kind->one_input && build_join(&b, 0) < 0)
+    if (b.kind->one_input && (b.kind->splits ? build_split(&b) : build_join(&b, 0)) < 0)
         return -1;
     b.n_of = b.n_in;
     if (options_read(&b) < 0)
         return -1;
+    build_expand(&b, 0);
     const struct layer *l = layer_add(&b, b.kind, b.in, b.n_in, b.n_of);
     if (l == NULL)
         return -1;
@@ -337,8 +398,36 @@ struct layer_init init_xavier_normal(uint32_t fan_in, uint32_t fan_out)
     return (struct layer_init){.spread = sqrt(2.0 / ((double)fan_in + fan_out)), .normal = true};
 }
 
+struct layer_init init_by(const struct net_init_by *by, const struct net_param *p, struct layer_init own)
+{
+    switch (p->vector ? NET_INIT_OWN : by->rule) {
+    case NET_INIT_XAVIER_UNIFORM:
+        return init_xavier_uniform(p->cols, p->rows);
+    case NET_INIT_XAVIER_NORMAL:
+        return init_xavier_normal(p->cols, p->rows);
+    case NET_INIT_KAIMING_UNIFORM:
+        return (struct layer_init){.spread = sqrt(6.0 / p->cols)};
+    case NET_INIT_KAIMING_NORMAL:
+        return (struct layer_init){.spread = sqrt(2.0 / p->cols), .normal = true};
+    case NET_INIT_ZEROS:
+        return init_constant(0);
+    case NET_INIT_NORMAL:
+        return (struct layer_init){.spread = by->x, .normal = true};
+    case NET_INIT_UNIFORM:
+        return (struct layer_init){.spread = by->x};
+    case NET_INIT_CONSTANT:
+        return init_constant(by->x);
+    case NET_INIT_OWN:
+        break;
+    }
+    return own;
+}
+
 static size_t declare(struct layer *l, const char *suffix, struct net_param p, struct layer_init init)
 {
+    p.lr = l->block->lr;
+    if (p.trainable)
+        init = init_by(&l->block->init, &p, init);
     const size_t offset = l->n_params;
     p.offset = l->params + offset;
     l->n_params += net_param_add(l->net, l->block->name, suffix, &p, init);

@@ -164,22 +164,6 @@ static uint32_t node_of(const struct net *n, const struct value *v)
     return at;
 }
 
-// Input k of the layer with the implicit concats opened; *ret_n how many there are.
-static const struct value *layer_opened(const struct layer *l, uint32_t k, uint32_t *ret_n)
-{
-    const struct value *found = NULL;
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < l->n_in; i++) {
-        const struct layer *from = l->in[i]->layer;
-        const uint32_t parts = from != NULL && from->implicit ? from->n_in : 1;
-        if (k >= n && k < n + parts)
-            found = from != NULL && from->implicit ? from->in[k - n] : l->in[i];
-        n += parts;
-    }
-    *ret_n = n;
-    return found;
-}
-
 static void node_value(const struct net *n, const struct value *v, struct net_node *ret)
 {
     ret->name = v->name;
@@ -187,7 +171,7 @@ static void node_value(const struct net *n, const struct value *v, struct net_no
     ret->ragged = v->ragged;
     ret->max_len = v->ragged ? v->rows_max / n->spec.batch : 0;
     ret->sides = v->sides;
-    ret->live = v->live;
+    ret->live = v->declared;
 }
 
 static void node_head(const struct net *n, uint32_t h, struct net_node *ret)
@@ -198,7 +182,7 @@ static void node_head(const struct net *n, uint32_t h, struct net_node *ret)
                              .is_head = true,
                              .n_in = 1,
                              .dim = 1,
-                             .sides = head->of->sides,
+                             .sides = head->read->sides,
                              .live = true,
                              .params = head->of->dim + (size_t)1,
                              .flops_forward = head_flops(head, false, false),
@@ -219,7 +203,7 @@ void net_node(const struct net *n, uint32_t i, struct net_node *ret_node)
     } else if (i < n->spec.n_inputs + layers) {
         const struct layer *l = node_layer(n, i - n->spec.n_inputs);
         node_value(n, l->out, ret_node);
-        layer_opened(l, 0, &ret_node->n_in);
+        ret_node->n_in = l->n_read;
         ret_node->kind = l->kind->name;
         ret_node->params = l->n_params;
         ret_node->flops_forward = layer_flops(l, false, false);
@@ -233,11 +217,10 @@ void net_node(const struct net *n, uint32_t i, struct net_node *ret_node)
 uint32_t net_node_in(const struct net *n, uint32_t i, uint32_t k)
 {
     const uint32_t layers = nodes_of_layers(n), first = n->spec.n_inputs;
-    uint32_t n_in;
     assert(i >= first && i < net_node_count(n));
     if (i >= first + layers)
-        return node_of(n, n->heads[i - first - layers].of);
-    const struct value *v = layer_opened(node_layer(n, i - first), k, &n_in);
-    assert(v != NULL);
-    return node_of(n, v);
+        return node_of(n, n->heads[i - first - layers].read);
+    const struct layer *l = node_layer(n, i - first);
+    assert(k < l->n_read);
+    return node_of(n, l->read[k]);
 }

@@ -13,19 +13,24 @@
 
 // ---- forward ----------------------------------------------------------------------------------------------
 
+static uint32_t rows_of(const struct value *v, const struct net_batch *batch)
+{
+    return v->shared && batch->requests != NULL ? batch->n_requests : batch->n;
+}
+
 static void input_read(struct value *v, const struct net_input *input, uint32_t i,
                        const struct net_batch *batch)
 {
-    v->rows = batch->n;
+    const uint32_t n = v->rows = rows_of(v, batch);
     if (v->ragged) {
         v->offsets = batch->offsets[i];
         assert(v->offsets[0] == 0);
-        v->rows = v->offsets[batch->n];
+        v->rows = v->offsets[n];
         assert(v->rows <= v->rows_max);
         const struct value *of = v->offsets_of;
-        assert(of == v || memcmp(v->offsets, of->offsets, (batch->n + 1) * sizeof *v->offsets) == 0);
+        assert(of == v || memcmp(v->offsets, of->offsets, (n + 1) * sizeof *v->offsets) == 0);
     }
-    if (!v->live)
+    if (!v->needed)
         return;
     if (input->kind == NET_INPUT_NUMBER) {
         kernel_copy(v->rows, 1, batch->numbers[i], 1, v->x, v->stride);
@@ -42,11 +47,26 @@ static void layer_rows(const struct layer *l, uint32_t n)
     l->out->offsets = of != NULL ? of->offsets : NULL;
 }
 
+static void given_read(const struct net *n, const struct net_batch *batch)
+{
+    for (uint32_t i = 0; i < n->spec.n_blocks; i++) {
+        struct value *v = n->block_values[i];
+        if (!v->given || !v->needed)
+            continue;
+        v->rows = batch->n;
+        kernel_copy(batch->n, v->dim, batch->given[i], v->dim, v->x, v->stride);
+    }
+}
+
 static struct layer_context layer_context(const struct layer *l, const float *params, float *dparams,
                                           const struct net_batch *batch)
 {
-    return (struct layer_context){.n = batch->n,
+    return (struct layer_context){.n = rows_of(l->out, batch),
+                                  .n_requests = batch->requests != NULL ? batch->n_requests : batch->n,
+                                  .requests = batch->requests,
                                   .params = params + l->params,
+                                  .packs =
+                                      params == l->net->packs_of && !batch->dense ? &l->net->packs : NULL,
                                   .dparams = dparams != NULL ? dparams + l->params : NULL,
                                   .scratch = l->scratch,
                                   .training = batch->training,
@@ -57,26 +77,41 @@ static struct layer_context layer_context(const struct layer *l, const float *pa
 void net_forward(struct net *n, const float *params, const struct net_batch *batch, float *const *ret_p)
 {
     assert(batch->n <= n->spec.batch);
+    assert(batch->requests == NULL || batch->requests[batch->n_requests] == batch->n);
+    if (batch->given != NULL)
+        given_read(n, batch);
     for (uint32_t i = 0; i < n->spec.n_inputs; i++)
         input_read(&n->values[i], &n->inputs[i], i, batch);
     for (uint32_t i = 0; i < n->n_layers; i++) {
         const struct layer *l = &n->layers[i];
-        if (!l->out->live)
-            continue;
-        layer_rows(l, batch->n);
         struct layer_context c = layer_context(l, params, NULL, batch);
+        if (l->kind == &layer_expand)
+            expand_rows(l, &c); // others have its offsets, too
+        if (!l->out->needed || l->out->given)
+            continue;
+        if (l->kind != &layer_expand)
+            layer_rows(l, c.n);
         l->kind->forward(l, &c);
     }
     for (uint32_t h = 0; h < n->spec.n_heads; h++) {
         const struct head *head = &n->heads[h];
+        if (!n->heads_on[h])
+            continue;
         kernel_dot(batch->n, head->of->dim, head->of->x, head->of->stride, params + head->weight,
                    params[head->bias], head->z);
         for (uint32_t i = 0; i < batch->n; i++)
             ret_p[h][i] = head->loss->predict(head->z[i]);
     }
     for (uint32_t h = 0; h < n->spec.n_heads; h++)
-        for (uint32_t i = 0; n->heads[h].through >= 0 && i < batch->n; i++)
+        for (uint32_t i = 0; n->heads_on[h] && n->heads[h].through >= 0 && i < batch->n; i++)
             ret_p[h][i] *= ret_p[n->heads[h].through][i];
+}
+
+void net_pack(struct net *n, enum packed_kernel kernel, const float *params)
+{
+    packs_done(&n->packs);
+    packs_init(&n->packs, kernel);
+    n->packs_of = kernel != PACKED_BLAS ? params : NULL;
 }
 
 // ---- backward ---------------------------------------------------------------------------------------------
@@ -159,6 +194,81 @@ void net_backward(struct net *n, const float *params, const struct net_batch *ba
     }
 }
 
+// ---- what is computed -------------------------------------------------------------------------------------
+
+void net_select(struct net *n, const bool *heads, const bool *wanted, const bool *given)
+{
+    for (uint32_t i = 0; i < n->n_values; i++)
+        n->values[i].needed = n->values[i].given = false;
+    for (uint32_t i = 0; i < n->spec.n_blocks; i++) {
+        struct value *v = n->block_values[i];
+        v->needed = wanted != NULL && wanted[i];
+        v->given = given != NULL && given[i];
+        assert(!v->given || (!v->ragged && !v->shared));
+    }
+    for (uint32_t h = n->spec.n_heads; h-- > 0;) {
+        n->heads_on[h] = heads == NULL || heads[h];
+        n->heads[h].of->needed |= n->heads_on[h];
+    }
+    for (uint32_t h = 0; h < n->spec.n_heads; h++) // a factor of its own
+        if (n->heads_on[h] && n->heads[h].through >= 0) {
+            n->heads_on[n->heads[h].through] = true;
+            n->heads[n->heads[h].through].of->needed = true;
+        }
+    for (uint32_t i = n->n_layers; i-- > 0;)
+        for (uint32_t j = 0; j < n->layers[i].n_in; j++)
+            n->layers[i].in[j]->needed |= n->layers[i].out->needed && !n->layers[i].out->given;
+}
+
+bool net_input_needed(const struct net *n, uint32_t input)
+{
+    assert(input < n->spec.n_inputs);
+    return n->values[input].needed;
+}
+
+bool net_block_needed(const struct net *n, uint32_t block)
+{
+    assert(block < n->spec.n_blocks);
+    return n->block_values[block]->needed;
+}
+
+bool net_input_shared(const struct net *n, uint32_t input)
+{
+    assert(input < n->spec.n_inputs);
+    return n->values[input].shared;
+}
+
+uint32_t net_block_count(const struct net *n)
+{
+    return n->spec.n_blocks;
+}
+
+bool net_block_tower(const struct net *n, uint32_t block, uint32_t *ret_dim)
+{
+    assert(block < n->spec.n_blocks);
+    const struct value *v = n->block_values[block];
+    bool read = false;
+    *ret_dim = v->dim;
+    if (n->blocks[block].side != NET_ITEM || !v->live || v->ragged || v->sides != NET_ITEM)
+        return false;
+    for (uint32_t h = 0; h < n->spec.n_heads; h++)
+        read |= n->heads[h].of == v;
+    for (uint32_t i = 0; i < n->n_layers; i++) {
+        const struct layer *l = &n->layers[i];
+        for (uint32_t j = 0; j < l->n_in && l->out->live; j++)
+            read |= l->in[j] == v && (l->block == NULL || l->block->side != NET_ITEM);
+    }
+    return read;
+}
+
+const float *net_block_rows(const struct net *n, uint32_t block, uint32_t *ret_dim, size_t *ret_stride)
+{
+    assert(block < n->spec.n_blocks && n->block_values[block]->needed);
+    *ret_dim = n->block_values[block]->dim;
+    *ret_stride = n->block_values[block]->stride;
+    return n->block_values[block]->x;
+}
+
 // ---- what a batch left behind -----------------------------------------------------------------------------
 
 const float *net_gradient_rows(const struct net *n, uint32_t input, size_t *ret_stride)
@@ -202,41 +312,4 @@ double net_loss(const struct net *n, const struct net_batch *batch)
                                                                weights != NULL ? (double)weights[i] : 1);
     }
     return sum;
-}
-
-KERNEL void net_adagrad(size_t n, float *restrict params, float *restrict accum,
-                        const float *restrict gradient, float lr)
-{
-    for (size_t i = 0; i < n; i++) {
-        accum[i] += gradient[i] * gradient[i];
-        params[i] -= lr * gradient[i] / (sqrtf(accum[i]) + 1e-10f);
-    }
-}
-
-struct step {
-    float *params, *accum, *gradient;
-    float scale, lr;
-};
-
-static void step_trained(const struct step *s, size_t from, size_t to)
-{
-    for (size_t j = from; j < to; j++)
-        s->gradient[j] *= s->scale;
-    net_adagrad(to - from, s->params + from, s->accum + from, s->gradient + from, s->lr);
-}
-
-void net_step(const struct net *n, float *params, float *accum, float *gradient, float scale, float lr)
-{
-    const struct step s = {params, accum, gradient, scale, lr};
-    size_t from = 0;
-    for (uint32_t i = 0; i < n->n_params; i++) {
-        const struct net_param *p = &n->params[i].param;
-        if (p->trainable)
-            continue;
-        step_trained(&s, from, p->offset);
-        from = p->offset + (size_t)p->rows * p->cols;
-        for (size_t j = p->offset; j < from; j++)
-            params[j] += gradient[j];
-    }
-    step_trained(&s, from, n->n_floats);
 }

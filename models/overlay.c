@@ -6,7 +6,7 @@
 // in address space for as many rows as the table can hold, of which only what is touched becomes memory, so
 // they never move:
 //
-//     rows    | id accum count last_seen_s vector | ...   stride bytes each; count 0: expired, or never admitted
+//     rows    | id accum count last_seen_s vector state | ...   stride bytes each; count 0: expired, or never admitted
 //     traces  | base u32, stamp u32 | ...                 base: the table's slot, or TABLE_NONE for a new row
 //
 // A step first sums the gradients of equal rows in a dense buffer. `stamp` is the row's place there; it holds
@@ -87,7 +87,7 @@ static void overlay_unmap(struct overlay *o)
 
 uint64_t overlay_budget_bytes(const struct table_options *options)
 {
-    return options->rows * (slab_stride(options->dim) + sizeof(struct trace)) +
+    return options->rows * (slab_stride(table_floats(options)) + sizeof(struct trace)) +
            (sizeof(uint64_t) << slab_bits_for(options->rows));
 }
 
@@ -154,12 +154,12 @@ static void overlay_index_grow(struct overlay *o)
 }
 
 // The row of an id that the overlay does not hold: a copy of the table's, or a new one.
-static uint32_t overlay_take(struct overlay *o, uint64_t id)
+static uint32_t overlay_take(struct overlay *o, uint64_t id, uint32_t times)
 {
     const struct table *t = o->table;
     uint32_t base = slab_find(&t->slab, id);
     if (base == TABLE_NONE && t->slab.count + o->created >= t->options.rows) {
-        o->full++;
+        o->full += times;
         return TABLE_NONE;
     }
     if (o->slab.count >= (slab_mask(&o->slab) + 1) / 4 * 3)
@@ -173,37 +173,62 @@ static uint32_t overlay_take(struct overlay *o, uint64_t id)
     return row;
 }
 
-// The vector of a row that is admitted now, from (seed, id) alone.
-static void row_admit(const struct table_options *t, struct table_row *row)
+static void vector_begin(const struct table_options *t, uint64_t id, float *to)
 {
-    struct rng rng = rng_of(hash_mix(row->id + hash_mix(t->seed)));
-    for (uint32_t j = 0; j < t->dim; j++)
-        row->vector[j] = t->init * (float)rng_normal(&rng);
-    row->accum = t->accum;
+    struct rng rng = rng_of(hash_mix(id + hash_mix(t->seed)));
+    for (uint32_t j = 0; j < t->dim; j++) {
+        if (t->init_by == TABLE_NORMAL)
+            to[j] = t->init * (float)rng_normal(&rng);
+        else if (t->init_by == TABLE_UNIFORM)
+            to[j] = t->init * (float)(2 * rng_uniform(&rng) - 1);
+        else
+            to[j] = t->init;
+    }
 }
 
-static uint32_t overlay_count(struct overlay *o, uint32_t at, uint32_t seen_s)
+float table_begin(const struct table *t, uint64_t id, float *ret_vector)
+{
+    vector_begin(&t->options, id, ret_vector);
+    return t->options.optimizer.kind == OPTIMIZER_ROWWISE_ADAGRAD ? t->options.optimizer.accum : 0;
+}
+
+// The state of a row whose vector is there.
+static void state_begin(const struct table_options *t, struct table_row *row)
+{
+    float *state = row->vector + t->dim;
+    if (t->optimizer.kind != OPTIMIZER_ROWWISE_ADAGRAD)
+        optimizer_begin(&t->optimizer, t->optimizer.lr, t->dim, row->vector, state, state + t->dim);
+}
+
+static void row_admit(const struct table_options *t, struct table_row *row)
+{
+    vector_begin(t, row->id, row->vector);
+    row->accum = t->optimizer.kind == OPTIMIZER_ROWWISE_ADAGRAD ? t->optimizer.accum : 0;
+    state_begin(t, row);
+}
+
+static uint32_t overlay_count(struct overlay *o, uint32_t at, uint32_t seen_s, uint32_t times)
 {
     struct table_row *row = slab_row(&o->slab, at);
     if (seen_s > row->last_seen_s)
         row->last_seen_s = seen_s;
-    if (row->count == UINT32_MAX)
-        return at;
-    row->count++;
-    if (row->count == o->table->options.admit)
+    const uint32_t before = row->count, admit = o->table->options.admit;
+    row->count = times < UINT32_MAX - before ? before + times : UINT32_MAX;
+    if (before < admit && row->count >= admit)
         row_admit(&o->table->options, row);
-    return row->count >= o->table->options.admit ? at : TABLE_NONE;
+    return row->count >= admit ? at : TABLE_NONE;
 }
 
 // `guess` is the overlay's row of the id, or TABLE_NONE, or another's.
-static uint32_t overlay_touch_one(struct overlay *o, uint64_t id, uint32_t seen_s, uint32_t guess)
+static uint32_t overlay_touch_one(struct overlay *o, uint64_t id, uint32_t seen_s, uint32_t times,
+                                  uint32_t guess)
 {
     uint32_t at = guess;
     if (at == TABLE_NONE || slab_row(&o->slab, at)->id != id)
         at = slab_find(&o->slab, id);
     if (at == TABLE_NONE && id != 0)
-        at = overlay_take(o, id);
-    return at != TABLE_NONE ? overlay_count(o, at, seen_s) : TABLE_NONE;
+        at = overlay_take(o, id, times);
+    return at != TABLE_NONE ? overlay_count(o, at, seen_s, times) : TABLE_NONE;
 }
 
 static uint32_t overlay_guess(const struct overlay *o, uint64_t id)
@@ -219,6 +244,12 @@ static uint32_t overlay_guess(const struct overlay *o, uint64_t id)
 void overlay_touch(struct overlay *o, const uint64_t *ids, const uint32_t *seen_s, uint32_t n,
                    uint32_t *ret_slots)
 {
+    overlay_touch_times(o, ids, seen_s, NULL, n, ret_slots);
+}
+
+void overlay_touch_times(struct overlay *o, const uint64_t *ids, const uint32_t *seen_s,
+                         const uint32_t *times, uint32_t n, uint32_t *ret_slots)
+{
     assert(o->magic == OVERLAY_MAGIC && !o->expired);
     const uint32_t behind = SLAB_AHEAD / 2;
     for (uint32_t i = 0; i < n + 2 * behind; i++) {
@@ -230,9 +261,29 @@ void overlay_touch(struct overlay *o, const uint64_t *ids, const uint32_t *seen_
             ret_slots[i - behind] = overlay_guess(o, ids[i - behind]);
         if (i >= 2 * behind) {
             uint32_t k = i - 2 * behind;
-            ret_slots[k] = overlay_touch_one(o, ids[k], seen_s[k], ret_slots[k]);
+            ret_slots[k] =
+                overlay_touch_one(o, ids[k], seen_s[k], times != NULL ? times[k] : 1, ret_slots[k]);
         }
     }
+}
+
+bool overlay_put(struct overlay *o, const struct table_row *row)
+{
+    assert(o->magic == OVERLAY_MAGIC && !o->expired && row->id != 0);
+    uint32_t at = slab_find(&o->slab, row->id);
+    if (at == TABLE_NONE)
+        at = overlay_take(o, row->id, 1);
+    if (at == TABLE_NONE)
+        return false;
+    struct table_row *to = slab_row(&o->slab, at);
+    const bool had_sums =
+        table_admitted(o->table, to) && o->table->options.optimizer.kind == OPTIMIZER_ADAGRAD;
+    memcpy(to, row, sizeof *row + o->dim * sizeof *row->vector);
+    if (!had_sums)
+        state_begin(&o->table->options, to);
+    if (to->count < o->table->options.admit)
+        to->count = o->table->options.admit;
+    return true;
 }
 
 // ---- step --------------------------------------------------------------------------------------------
@@ -307,9 +358,9 @@ static inline __attribute__((always_inline)) void row_step(struct table_row *row
         row->vector[j] -= rate * g[j];
 }
 
-static inline __attribute__((always_inline)) void rows_step(struct overlay *o, float scale, uint32_t dim)
+static inline __attribute__((always_inline)) void rows_step(struct overlay *o, float scale, float lr,
+                                                            uint32_t dim)
 {
-    float lr = o->table->options.lr;
     for (uint32_t k = 0; k < o->n_sums; k++) {
         if (k + SLAB_AHEAD < o->n_sums)
             slab_row_prefetch(&o->slab, o->owners[k + SLAB_AHEAD]);
@@ -317,21 +368,53 @@ static inline __attribute__((always_inline)) void rows_step(struct overlay *o, f
     }
 }
 
-void overlay_descend(struct overlay *o, float scale)
+// A row whose gradient is clipped, whose weights decay, or whose optimizer is another.
+static void row_step_any(const struct overlay *o, const struct optimizer_step *s, struct table_row *row,
+                         float *g, float scale)
+{
+    const uint32_t dim = o->dim;
+    const struct optimizer *how = &o->table->options.optimizer;
+    if (how->clip_norm > 0)
+        scale *= optimizer_clip(how, (double)(scale * sqrtf(squares(g, dim))));
+    for (uint32_t j = 0; j < dim; j++)
+        g[j] *= scale;
+    if (s->kind == OPTIMIZER_ROWWISE_ADAGRAD) {
+        optimizer_decay(s, dim, row->vector, g);
+        row_step(row, g, 1, s->lr, dim);
+    } else {
+        optimizer_step(s, dim, row->vector, row->vector + dim, row->vector + 2 * dim, g);
+    }
+}
+
+static void rows_step_any(struct overlay *o, const struct optimizer_step *s, float scale)
+{
+    for (uint32_t k = 0; k < o->n_sums; k++) {
+        if (k + SLAB_AHEAD < o->n_sums)
+            slab_row_prefetch(&o->slab, o->owners[k + SLAB_AHEAD]);
+        row_step_any(o, s, slab_row(&o->slab, o->owners[k]), o->sums + (size_t)k * o->dim, scale);
+    }
+}
+
+void overlay_descend(struct overlay *o, float scale, const struct optimizer_at *at)
 {
     assert(o->magic == OVERLAY_MAGIC && !o->expired);
-    if (o->dim == 16)
-        rows_step(o, scale, 16);
+    const struct optimizer *how = &o->table->options.optimizer;
+    const struct optimizer_step s = optimizer_step_of(how, how->lr, at, true);
+    if (how->kind != OPTIMIZER_ROWWISE_ADAGRAD || how->clip_norm > 0 || how->weight_decay > 0)
+        rows_step_any(o, &s, scale);
+    else if (o->dim == 16)
+        rows_step(o, scale, s.lr, 16);
     else
-        rows_step(o, scale, o->dim);
+        rows_step(o, scale, s.lr, o->dim);
     o->n_sums = 0;
 }
 
-void overlay_step(struct overlay *o, const uint32_t *slots, const float *gradients, uint32_t n)
+void overlay_step(struct overlay *o, const uint32_t *slots, const float *gradients, uint32_t n,
+                  const struct optimizer_at *at)
 {
     assert(o->n_sums == 0);
     overlay_gradient(o, slots, gradients, o->dim, n);
-    overlay_descend(o, 1.0f);
+    overlay_descend(o, 1.0f, at);
 }
 
 // ---- expiry ------------------------------------------------------------------------------------------
@@ -378,10 +461,10 @@ void overlay_expire(struct overlay *o, uint32_t before_s)
 
 // ---- what changed ------------------------------------------------------------------------------------
 
-static bool row_finite(const struct table_row *row, uint32_t dim)
+static bool row_finite(const struct table_row *row, uint32_t floats)
 {
     bool finite = fabsf(row->accum) <= FLT_MAX;
-    for (uint32_t j = 0; j < dim; j++)
+    for (uint32_t j = 0; j < floats; j++)
         finite &= fabsf(row->vector[j]) <= FLT_MAX;
     return finite;
 }
@@ -394,7 +477,7 @@ static void figures_put(struct overlay_figures *f, const struct overlay *o, uint
     if (!table_admitted(o->table, row))
         return;
     f->admitted++;
-    f->finite &= row_finite(row, o->dim);
+    f->finite &= row_finite(row, table_floats(&o->table->options));
     float norm = sqrtf(squares(row->vector, o->dim));
     f->norm_mean += (double)norm;
     if (norm > f->norm_max)

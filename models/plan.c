@@ -22,10 +22,14 @@ enum { ARENA_ALIGN = 16 }; // floats: a cache line
 
 static void mark_live(struct net *n)
 {
-    for (uint32_t h = 0; h < n->spec.n_heads; h++)
+    for (uint32_t h = 0; h < n->spec.n_heads; h++) {
         n->heads[h].of->live = n->heads[h].of->reached = true;
+        n->heads[h].read->declared = true;
+    }
     for (uint32_t i = n->n_layers; i-- > 0;) {
         const struct layer *l = &n->layers[i];
+        for (uint32_t j = 0; j < l->n_read && l->out->declared; j++)
+            l->read[j]->declared = true;
         for (uint32_t j = 0; j < l->n_in && l->out->live; j++) {
             l->in[j]->live = true;
             l->in[j]->reached |= l->out->reached && !l->kind->stops;

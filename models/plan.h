@@ -14,7 +14,7 @@
 #include "models/loss.h"
 
 struct head {
-    struct value *of;
+    struct value *of, *read; // expanded, and as the spec says
     const struct net_loss *loss;
     int through;         // the head whose probability is a factor of its own; -1: none
     size_t weight, bias; // offsets in the parameter array
@@ -39,6 +39,8 @@ struct net {
     uint32_t n_values; // inputs first, then what layers give
     struct value *values;
     struct value **block_values; // by block
+    struct value **expanded;     // by value: its expansion, or NULL
+    bool *heads_on;              // by head: net_select asks for it
     uint32_t n_layers;
     struct layer *layers;
     struct head *heads;
@@ -49,7 +51,9 @@ struct net {
     struct arena memory; // of layer_alloc
     float **packed;      // by input: its gradient without a stride, where it lies in a concat
 
-    enum plan_mode mode; // that plan_backward was made for
+    struct packs packs;
+    const float *packs_of; // params that they are of, or NULL
+    enum plan_mode mode;   // that plan_backward was made for
     float *arena;
     size_t arena_bytes;
 };
@@ -73,6 +77,24 @@ int net_name_check(const char *what, const char *name, bool dots, struct err *er
 size_t net_param_add(struct net *n, const char *of, const char *suffix, const struct net_param *param,
                      struct layer_init init);
 int net_block_add(struct net *n, uint32_t block, struct err *err);
+
+// A layer without settings and shape; its output has a name and nothing else.
+struct layer *net_layer_add(struct net *n, const struct layer_kind *kind, const struct net_block *block,
+                            struct value *const *in, uint32_t n_in, uint32_t n_of);
+
+// ---- what is of the request (net_share.c) -----------------------------------------------------------------
+
+// A row a sample of a shared value, by a layer that is made once; of any other the value itself.
+struct value *net_expand(struct net *n, struct value *v);
+// The last layer that was added shall be computed for each sample. Returns it; it moves.
+struct layer *net_unshare(struct net *n, struct layer *l);
+// Parts of what in[0 .. n) name, with concats opened; NULL: nothing is to be gained. ret_parts[p] are the values of
+// part p, at most NET_OF_MAX.
+struct layer_split *net_split(struct net *n, struct value *const *in, uint32_t n_in,
+                              struct value *(*ret_parts)[NET_OF_MAX], uint32_t ret_n[2]);
+
+// Rows and offsets of what it makes, before it is made (layer_expand.c).
+void expand_rows(const struct layer *l, const struct layer_context *c);
 
 // What shaping leaves to check: towers hold what they say (net_graph.c). *ret_block is the block at fault.
 int net_check_sides(const struct net *n, uint32_t *ret_block, struct err *err);

@@ -7,7 +7,7 @@
 
 enum { HEADER_ALIGN = 8 };
 
-static uint64_t tensor_bytes(const struct safetensor *t)
+uint64_t safetensor_bytes(const struct safetensor *t)
 {
     assert(t->n_dims <= SAFETENSOR_DIMS);
     uint64_t bytes = t->type == SAFETENSOR_I64 ? sizeof(int64_t) : sizeof(float);
@@ -30,27 +30,46 @@ static void tensor_describe(struct json *j, const struct safetensor *t, uint64_t
     json_key(j, "data_offsets");
     json_array(j);
     json_uint(j, begin);
-    json_uint(j, begin + tensor_bytes(t));
+    json_uint(j, begin + safetensor_bytes(t));
     json_end(j);
     json_end(j);
 }
 
-void safetensors_put(struct buf *to, const struct safetensor *tensors, uint32_t n)
+static void notes_put(struct json *j, const struct safetensor_note *notes, uint32_t n)
+{
+    json_key(j, "__metadata__");
+    json_object(j);
+    for (uint32_t i = 0; i < n; i++) {
+        json_key(j, notes[i].key);
+        json_string(j, notes[i].value);
+    }
+    json_end(j);
+}
+
+void safetensors_put_header(struct buf *to, const struct safetensor_note *notes, uint32_t n_notes,
+                            const struct safetensor *tensors, uint32_t n)
 {
     struct buf header = {0};
     struct json j = json_to(&header);
     uint64_t at = 0;
     json_object(&j);
+    if (n_notes > 0)
+        notes_put(&j, notes, n_notes);
     for (uint32_t i = 0; i < n; i++) {
         tensor_describe(&j, &tensors[i], at);
-        at += tensor_bytes(&tensors[i]);
+        at += safetensor_bytes(&tensors[i]);
     }
     json_end(&j);
     while (header.len % HEADER_ALIGN != 0)
         buf_put_u8(&header, ' ');
     buf_put_u64(to, header.len);
     buf_put(to, header.data, header.len);
-    for (uint32_t i = 0; i < n; i++)
-        buf_put(to, tensors[i].data, tensor_bytes(&tensors[i]));
     buf_done(&header);
+}
+
+void safetensors_put(struct buf *to, const struct safetensor *tensors, uint32_t n)
+{
+    safetensors_put_header(to, NULL, 0, tensors, n);
+    for (uint32_t i = 0; i < n; i++)
+        buf_put(to, tensors[i].data, safetensor_bytes(&tensors[i]));
 }

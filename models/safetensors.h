@@ -28,4 +28,15 @@ struct safetensor {
 // Appends one file of n tensors, in this order. Put I64 before F32, so that all data are aligned.
 void safetensors_put(struct buf *to, const struct safetensor *tensors, uint32_t n);
 
+struct safetensor_note {
+    const char *key;
+    char value[96];
+};
+
+// The same up to the data, which the caller writes behind it in this order: of what need not be in memory at once.
+// The notes are "__metadata__".
+void safetensors_put_header(struct buf *to, const struct safetensor_note *notes, uint32_t n_notes,
+                            const struct safetensor *tensors, uint32_t n);
+uint64_t safetensor_bytes(const struct safetensor *t);
+
 #endif

@@ -34,9 +34,10 @@ struct slab {
     uint32_t shift; // 64 - log2 of the number of slots
 };
 
-static inline size_t slab_stride(uint32_t dim)
+// Of a row with so many floats: its vector, and the optimizer's state behind it.
+static inline size_t slab_stride(uint32_t floats)
 {
-    return (SLAB_HEADER + (size_t)dim * sizeof(float) + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
+    return (SLAB_HEADER + (size_t)floats * sizeof(float) + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN;
 }
 
 static inline uint64_t slab_hash(uint64_t id)

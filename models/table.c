@@ -6,8 +6,8 @@
 // the present one is compared. Whether a row is served stands in the index, so that a row that is not is
 // never touched.
 //
-// Memory: one mapping, on huge pages where the kernel gives them. Per row of capacity 32 * ceil((20 + 4 dim)
-// / 32) bytes, 96 for dim 16, and 10.7 to 21.3 bytes of index. Rows are dense, so pages of rows that are not
+// Memory: one mapping, on huge pages where the kernel gives them. Per row of capacity 32 * ceil((20 +
+// 4 dim (1 + k)) / 32) bytes, with the default optimizer (k = 0) 96 for dim 16, and 10.7 to 21.3 bytes of index. Rows are dense, so pages of rows that are not
 // there are never touched; the index is touched all over.
 #include "models/table_impl.h"
 
@@ -22,7 +22,7 @@ enum { TABLE_MAGIC = 0x7ab1e001, ROW_RECORD = 12 };
 
 static size_t table_rows_bytes(const struct table_options *o)
 {
-    return (o->rows * slab_stride(o->dim) + 63) / 64 * 64;
+    return (o->rows * slab_stride(table_floats(o)) + 63) / 64 * 64;
 }
 
 uint64_t table_budget_bytes(const struct table_options *options)
@@ -39,7 +39,7 @@ struct table *table_new(const struct table_options *options)
     t->options = *options;
     t->name = mem_strdup(options->name != NULL ? options->name : "");
     t->options.name = t->name;
-    t->slab.stride = slab_stride(options->dim);
+    t->slab.stride = slab_stride(table_floats(options));
     t->slab.shift = 64 - slab_bits_for(options->rows);
     t->slab.rows = mem_map(table_budget_bytes(options));
     t->slab.slots = (uint64_t *)(t->slab.rows + table_rows_bytes(options));
@@ -142,7 +142,7 @@ void table_row_put(const struct table *t, const struct table_row *row, struct bu
     buf_put_u32(to, row->count);
     buf_put_u32(to, row->last_seen_s);
     if (table_admitted(t, row))
-        buf_put(to, row->vector, t->options.dim * sizeof(float));
+        buf_put(to, row->vector, table_floats(&t->options) * sizeof(float));
 }
 
 uint32_t table_row_make(struct table *t, uint64_t id)
@@ -190,13 +190,14 @@ static uint32_t count_fitted(const struct table *t, uint32_t count, bool vector)
 
 static int record_check(const struct table *t, uint64_t id, struct str record, struct err *err)
 {
-    size_t vector = t->options.dim * sizeof(float);
+    size_t vector = table_floats(&t->options) * sizeof(float);
     if (id == 0)
         return err_set(err, ERR_CORRUPT, "a row of table %s has the id 0, which no row can have", t->name);
     if (record.len != ROW_RECORD && record.len != ROW_RECORD + vector)
         return err_set(err, ERR_CORRUPT,
-                       "a row of table %s has %u bytes; with dim %u it has %u, or %zu with a vector", t->name,
-                       record.len, t->options.dim, (unsigned)ROW_RECORD, ROW_RECORD + vector);
+                       "a row of table %s has %u bytes; with dim %u and %s it has %u, or %zu with a vector",
+                       t->name, record.len, t->options.dim, optimizer_name(t->options.optimizer.kind),
+                       (unsigned)ROW_RECORD, ROW_RECORD + vector);
     return 0;
 }
 
@@ -251,13 +252,13 @@ uint32_t *table_order(const struct table *t, uint32_t *ret_n)
     return order;
 }
 
-// The header and the vector of a row lie side by side, as the full digest takes them.
+// The header, the vector and the state of a row lie side by side, as the full digest takes them.
 static void digest_row(const struct table *t, struct hasher *h, const struct table_row *row, bool full)
 {
     bool admitted = table_admitted(t, row);
     size_t vector = t->options.dim * sizeof(float);
     if (full) {
-        hasher_put(h, row, SLAB_HEADER + (admitted ? vector : 0));
+        hasher_put(h, row, SLAB_HEADER + (admitted ? table_floats(&t->options) * sizeof(float) : 0));
     } else if (admitted) {
         hasher_put(h, &row->id, sizeof row->id);
         hasher_put(h, row->vector, vector);

@@ -4,13 +4,14 @@
 // A table is rows in a dense array and an open-addressed index on the 64-bit feature id, in one mmap with huge
 // pages. A slot is a row's place in that array. A row, `stride` bytes (models/table.c tells the memory):
 //
-//     +---------+-----------+---------+--------------+------------------- ... ---+
-//     | id u64  | accum f32 | count   | last_seen_s  | vector dim x f32          |
-//     |         |           | u32     | u32          |                           |
-//     +---------+-----------+---------+--------------+------------------- ... ---+
+//     +---------+-----------+---------+--------------+--------- ... ---+----------- ... ---+
+//     | id u64  | accum f32 | count   | last_seen_s  | vector          | state             |
+//     |         |           | u32     | u32          | dim x f32       | k x dim x f32     |
+//     +---------+-----------+---------+--------------+--------- ... ---+----------- ... ---+
 //
-// accum: row-wise Adagrad (the sum over steps of the mean of the squared gradient of the row; the idea of
-// "Adagrad" with one state a row, as in FBGEMM's EXACT_ROWWISE_ADAGRAD). count: occurrences in samples.
+// accum: the state of row-wise Adagrad (the sum over steps of the mean of the squared gradient of the row), else 0.
+// state: that of the other optimizers (optimizer.h), their first array, then their second; k is 0 with row-wise
+// Adagrad, 1 with Adagrad, 2 with FTRL and Adam. count: occurrences in samples.
 // last_seen_s: event time, seconds. A row is admitted, that is, has a vector and is served, once count reaches
 // `admit`.
 //
@@ -27,8 +28,11 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/str.h"
+#include "models/optimizer.h"
 
 enum { TABLE_NONE = UINT32_MAX };
+
+enum table_init { TABLE_NORMAL, TABLE_UNIFORM, TABLE_CONSTANT };
 
 struct table_options {
     const char *name;
@@ -36,9 +40,10 @@ struct table_options {
     uint64_t rows;     // capacity; a new id beyond it is not admitted and counted in `full`
     uint32_t admit;    // occurrences before a row is admitted, at least 1
     int64_t expire_ms; // a row not seen for so long goes; 0: never
-    float lr;          // learning rate of row-wise Adagrad
-    float init;        // vectors begin normal with this standard deviation, from (seed, id) alone
-    float accum;       // initial accumulator
+    // How vectors begin, from (seed, id) alone: normal with the standard deviation `init`, uniform in +-init, or init.
+    enum table_init init_by;
+    float init;
+    struct optimizer optimizer;
     uint64_t seed;
 };
 
@@ -47,7 +52,7 @@ struct table_row {
     float accum;
     uint32_t count;
     uint32_t last_seen_s;
-    float vector[]; // dim
+    float vector[]; // dim, then the optimizer's state
 };
 
 struct table;
@@ -67,7 +72,10 @@ uint64_t table_admitted_count(const struct table *t);             // of them adm
 uint64_t table_bytes(const struct table *t);                      // of the rows that are there, and the index
 uint64_t table_budget_bytes(const struct table_options *options); // of a full table; what is mapped
 
-// Persistence: the record of a row is accum f32, count u32, last_seen_s u32, then the vector where admitted.
+// The vector and the accumulator that the row of `id` begins with, from the table's options and the id alone.
+float table_begin(const struct table *t, uint64_t id, float *ret_vector);
+
+// Persistence: the record of a row is accum f32, count u32, last_seen_s u32, then vector and state where admitted.
 void table_row_put(const struct table *t, const struct table_row *row, struct buf *to);
 // ERR_CORRUPT, ERR_LIMIT. A row that was admitted under another `admit` stays so: its count is fitted.
 int table_row_load(struct table *t, uint64_t id, struct str record, struct err *err);
@@ -77,7 +85,7 @@ int table_rows_load(struct table *t, const uint64_t *ids, const struct str *reco
 
 // Over (id, vector) of every admitted row in order of id.
 struct digest table_digest(const struct table *t);
-// Over (id, accum, count, last_seen, vector) of every row in order of id: the optimizer's state with it.
+// Over (id, accum, count, last_seen, vector, state) of every row in order of id.
 struct digest table_digest_full(const struct table *t);
 // Slots in order of id, ascending; the caller frees. *ret_n of them.
 uint32_t *table_order(const struct table *t, uint32_t *ret_n);
@@ -95,18 +103,24 @@ void overlay_clear(struct overlay *o); // for reuse by the next update
 // so that the result depends on the samples alone. The id 0 is none: TABLE_NONE, and nothing is counted.
 void overlay_touch(struct overlay *o, const uint64_t *ids, const uint32_t *seen_s, uint32_t n,
                    uint32_t *ret_slots);
+// The same, where ids[i] occurs times[i] times, all of which see the row as it is after them.
+void overlay_touch_times(struct overlay *o, const uint64_t *ids, const uint32_t *seen_s,
+                         const uint32_t *times, uint32_t n, uint32_t *ret_slots);
+// Takes over a row that was made elsewhere, in place of what is there; its count becomes at least `admit`. The state
+// behind the vector begins, but for the sums of adagrad, which stay. False: the table is full.
+bool overlay_put(struct overlay *o, const struct table_row *row);
 const float *overlay_vectors(const struct overlay *o); // gathers as for a table; moves when the overlay grows
 size_t overlay_stride(const struct overlay *o);
 
-// One step of row-wise Adagrad: gradients of n occurrences (n x dim, row i for slots[i], TABLE_NONE skipped).
-// Occurrences of one row are summed in order of the array first:
-//     g = sum of its gradients; accum += mean(g*g); vector -= lr * g / (sqrt(accum) + 1e-8)
-void overlay_step(struct overlay *o, const uint32_t *slots, const float *gradients, uint32_t n);
+// One step of the table's optimizer: gradients of n occurrences (n x dim, row i for slots[i], TABLE_NONE skipped).
+// Occurrences of one row are summed in order of the array first.
+void overlay_step(struct overlay *o, const uint32_t *slots, const float *gradients, uint32_t n,
+                  const struct optimizer_at *at);
 // The same in two halves, for a batch whose inputs share a table: gradients are summed over all calls, in their
 // order, and then every row among them takes one step with g = scale * sum. Gradient i is at i * stride, in floats.
 void overlay_gradient(struct overlay *o, const uint32_t *slots, const float *gradients, size_t stride,
                       uint32_t n);
-void overlay_descend(struct overlay *o, float scale);
+void overlay_descend(struct overlay *o, float scale, const struct optimizer_at *at);
 
 // Rows of the table (with the overlay seen first) last seen before `before_s` become tombstones. Comes last:
 // nothing is touched or stepped after it.

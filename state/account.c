@@ -11,7 +11,10 @@
 //     | bit 7 | bits 0-6           |
 //     +-------+--------------------+
 //
-// When the reserve is used up, and for what is larger than its largest block, malloc serves.
+// A small block that is freed is taken again soon, as lists grow and what they leave is the next one's: up to
+// QUICK_MAX of an order wait, not joined, and still warm in the cache. They join when the reserve is used up.
+//
+// When it is, and for what is larger than its largest block, malloc serves.
 //
 // Cost: 1/64 for the tags, and the rounding to a power of two, which lists that grow by doubling do not
 // notice.
@@ -24,7 +27,7 @@
 
 #include "base/mem.h"
 
-enum { TAG_FREE = 0x80, MALLOC_OVERHEAD = 8 };
+enum { TAG_FREE = 0x80, MALLOC_OVERHEAD = 8, QUICK_MAX = 1024 };
 
 struct account_block {
     struct account_block *next, *prev;
@@ -89,15 +92,42 @@ static void block_unlink(struct account *a, struct account_block *b, uint32_t or
     *(b->prev != NULL ? &b->prev->next : &a->free[order]) = b->next;
 }
 
+static void block_give(struct account *a, const uint8_t *p, uint32_t order);
+
+// False: there are none.
+static bool quick_join(struct account *a)
+{
+    bool any = false;
+    for (uint32_t order = 0; order < ACCOUNT_QUICK; order++) {
+        for (struct account_block *b = a->quick[order], *next; b != NULL; b = next, any = true) {
+            next = b->next;
+            block_give(a, (const uint8_t *)b, order);
+        }
+        a->quick[order] = NULL;
+        a->n_quick[order] = 0;
+    }
+    return any;
+}
+
+static void *quick_take(struct account *a, uint32_t order)
+{
+    struct account_block *b = a->quick[order];
+    a->quick[order] = b->next;
+    a->n_quick[order]--;
+    return b;
+}
+
 // NULL when the reserve is used up.
 static void *block_take(struct account *a, uint32_t order)
 {
+    if (order < ACCOUNT_QUICK && a->quick[order] != NULL)
+        return quick_take(a, order);
     uint32_t from = order;
     while (from < ACCOUNT_ORDERS && a->free[from] == NULL)
         from++;
     if (from == ACCOUNT_ORDERS) {
         if (a->top == a->size)
-            return NULL;
+            return quick_join(a) ? block_take(a, order) : NULL;
         block_link(a, a->base + a->top, --from);
         a->top += ACCOUNT_BLOCK_MAX;
     }
@@ -124,6 +154,18 @@ static void block_give(struct account *a, const uint8_t *p, uint32_t order)
     block_link(a, a->base + at, order);
 }
 
+static void block_free(struct account *a, void *p, uint32_t order)
+{
+    if (order >= ACCOUNT_QUICK || a->n_quick[order] == QUICK_MAX) {
+        block_give(a, p, order);
+        return;
+    }
+    struct account_block *b = p;
+    b->next = a->quick[order];
+    a->quick[order] = b;
+    a->n_quick[order]++;
+}
+
 static void *account_take(struct account *a, size_t size)
 {
     if (size <= ACCOUNT_BLOCK_MAX) {
@@ -136,6 +178,7 @@ static void *account_take(struct account *a, size_t size)
         }
     }
     void *p = mem_alloc(size);
+    a->outside++;
     a->bytes += malloc_usable_size(p) + MALLOC_OVERHEAD;
     return p;
 }
@@ -164,9 +207,10 @@ void account_free(struct account *a, void *p)
         uint32_t order = *account_tag(a, p);
         assert(order < ACCOUNT_ORDERS);
         a->bytes -= block_cost(order);
-        block_give(a, p, order);
+        block_free(a, p, order);
     } else {
         a->bytes -= malloc_usable_size(p) + MALLOC_OVERHEAD;
+        a->outside--;
         free(p);
     }
 }

@@ -20,17 +20,21 @@ enum {
     ACCOUNT_UNIT = 64,
     ACCOUNT_ORDERS = 15, // 64 bytes .. 1 MiB; what is larger is malloc'ed
     ACCOUNT_BLOCK_MAX = ACCOUNT_UNIT << (ACCOUNT_ORDERS - 1),
+    ACCOUNT_QUICK = 5, // orders, 64 bytes .. 1 KiB, of which blocks wait on a list for the next that is taken
 };
 
 struct account_block; // a free one
 
 struct account {
-    uint64_t bytes; // that blocks in use take, with what their bookkeeping takes
-    uint8_t *base;  // of the reserve
-    uint8_t *tags;  // by unit: of the first of a block, its order and whether it is free
-    uint64_t size;  // of the reserve, in bytes
-    uint64_t top;   // used of it so far
+    uint64_t bytes;   // that blocks in use take, with what their bookkeeping takes
+    uint8_t *base;    // of the reserve
+    uint8_t *tags;    // by unit: of the first of a block, its order and whether it is free
+    uint64_t size;    // of the reserve, in bytes
+    uint64_t top;     // used of it so far
+    uint64_t outside; // blocks in use that are malloc'ed
     struct account_block *free[ACCOUNT_ORDERS];
+    struct account_block *quick[ACCOUNT_QUICK];
+    uint32_t n_quick[ACCOUNT_QUICK];
 };
 
 void account_init(struct account *a, uint64_t reserve);

@@ -298,9 +298,9 @@ int64_t entity_first_ts(const struct entity *e)
     return e->first_ts;
 }
 
-int64_t entity_last_ts(const struct entity *e)
+bool entity_is_new(const struct entity *e)
 {
-    return e->last_s != UINT32_MAX ? (int64_t)e->last_s * 1000 : 0;
+    return (e->flags & ENTITY_NAMED) == 0;
 }
 
 struct str state_profile(const struct entity *e, int64_t *ret_ts)
@@ -351,10 +351,11 @@ void entities_free(struct entities *es)
 {
     if (es == NULL)
         return;
-    for (uint64_t i = 0; i <= es->table.mask; i++)
+    account_free(&es->account, es->dirty);
+    // What lies in the reserve goes with it: millions of entities need not be visited once more.
+    for (uint64_t i = 0; i <= es->table.mask && es->account.outside > 0; i++)
         entity_free(es, es->table.slots[i].entity);
     table_free(&es->account, es->table.slots, es->table.mask + 1);
-    account_free(&es->account, es->dirty);
     chunks_done(&es->chunks);
     gone_done(&es->gone);
     hidden_done(es);

@@ -154,14 +154,25 @@ __attribute__((always_inline)) static inline void entity_prefetch_counters(const
         __builtin_prefetch(e->counters[i]);
         __builtin_prefetch((const char *)e->counters[i] + 64);
     }
+    if (e->more != NULL)
+        __builtin_prefetch(e->more);
     if (e->totals != NULL)
         __builtin_prefetch(e->totals);
+    if (e->sequences != NULL) {
+        __builtin_prefetch(e->sequences);
+        __builtin_prefetch((const char *)e->sequences + 64);
+    }
 }
 
 __attribute__((always_inline)) static inline void entity_prefetch_newest(const struct entity *e)
 {
     for (uint32_t i = 0; i < ENTITY_COUNTERS && e->counters[i] != NULL; i++)
         __builtin_prefetch(&counter_tiles_const(e->counters[i])[e->counters[i]->n]);
+    uint32_t n = (uint32_t)__builtin_popcount(e->measures);
+    for (uint32_t i = ENTITY_COUNTERS; i < n; i++)
+        __builtin_prefetch(e->more[i - ENTITY_COUNTERS]);
+    if (e->sequences != NULL && e->sequences->next != NULL)
+        __builtin_prefetch(e->sequences->next);
 }
 
 static inline char *entity_text_at(struct entity *e)

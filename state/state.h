@@ -166,10 +166,8 @@ int state_groups_each(struct state *s, enum group_of of, uint16_t partition, uin
 uint64_t entity_id(const struct entity *e); // of a group: a hash of its key
 uint16_t entity_partition(const struct entity *e);
 struct str entity_text(const struct entity *e);
-int64_t entity_first_ts(const struct entity *e); // ts of the event that created it
-// When it was last seen, in whole steps (see "Expiry"; of 1 s where the kind does not expire). 0 where neither
-// totals nor an expire of its kind are kept.
-int64_t entity_last_ts(const struct entity *e);
+int64_t entity_first_ts(const struct entity *e); // ts of the event that created it; 0 of a new one
+bool entity_is_new(const struct entity *e);      // state_entity made it, and nothing has been put into it
 // It was seen at `ts` without being counted for.
 void state_touch(struct state *s, struct entity *e, uint16_t partition, int64_t ts);
 

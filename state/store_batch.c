@@ -168,8 +168,9 @@ struct batch_slot *batch_sort(const struct store_batch *b, size_t *ret_n)
     struct batch_slot *sorted = b->n > 1 ? radix_sort(slots, other, b->n) : slots;
     free(sorted == slots ? other : slots);
     for (size_t i = 0, end; i < b->n; i = end) {
+        batch_prefetch(b, sorted, b->n, i);
         for (end = i + 1; end < b->n && sorted[end].head == sorted[i].head; end++)
-            ;
+            batch_prefetch(b, sorted, b->n, end);
         run_sort(b, sorted + i, end - i);
     }
     *ret_n = slots_unique(b, sorted, b->n);

@@ -70,6 +70,18 @@ static inline const uint8_t *batch_value(const struct store_batch *b, const stru
     return b->bytes.data + e->at + e->key_len;
 }
 
+enum { BATCH_AHEAD_ENTRY = 24, BATCH_AHEAD_KEY = 12 };
+
+// Sorted, entries lie anywhere: for a walk over `slots` that is at the i-th of n.
+__attribute__((always_inline)) static inline void
+batch_prefetch(const struct store_batch *b, const struct batch_slot *slots, size_t n, size_t i)
+{
+    if (i + BATCH_AHEAD_ENTRY < n)
+        __builtin_prefetch(&b->entries[slots[i + BATCH_AHEAD_ENTRY].entry]);
+    if (i + BATCH_AHEAD_KEY < n)
+        __builtin_prefetch(batch_key(b, &b->entries[slots[i + BATCH_AHEAD_KEY].entry]));
+}
+
 // The entries in order of key, of equal keys only the last. *ret_n slots, to be freed with free().
 struct batch_slot *batch_sort(const struct store_batch *b, size_t *ret_n);
 

@@ -72,8 +72,10 @@ static int file_write(struct store *s, const char *path, const struct store_batc
     char *text = NULL;
     rocksdb_sstfilewriter_t *writer = rocksdb_sstfilewriter_create(s->env, s->rocks);
     rocksdb_sstfilewriter_open(writer, path, &text);
-    for (size_t i = 0; i < n && text == NULL; i++)
+    for (size_t i = 0; i < n && text == NULL; i++) {
+        batch_prefetch(b, slots, n, i);
         entry_write(writer, b, &b->entries[slots[i].entry], &text);
+    }
     if (text == NULL)
         rocksdb_sstfilewriter_finish(writer, &text);
     if (text == NULL) {

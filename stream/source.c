@@ -50,12 +50,13 @@ struct source_lane {
     struct source_chunk *last;  // the one being filled
     int64_t next_offset;        // after the last event handed out
     int64_t fetch_offset;       // after the last event pushed
-    int64_t end_since_us;       // when the end was noticed
+    int64_t end_since_us;       // when the end was noticed after the last message that was not bad
     uint64_t dry_in;            // the poll in which a fetch gave nothing
     bool at_end;                // the end of the log stands after what was pushed
     bool idle_due;              // an EVENT_IDLE is to be handed out
-    bool idle_told;             // one was made since the last event was pushed
-    bool idle;                  // the last event handed out was an EVENT_IDLE
+    bool end_known;             // end_since_us stands: nothing but bad messages was pushed since
+    bool idle_told;             // an EVENT_IDLE was made since the last message that was not bad
+    bool idle;                  // one was handed out since the last message that was not bad
     bool waited;
     bool stopped;
     struct err error;
@@ -278,14 +279,18 @@ void source_push(struct source *s, uint32_t part, const struct source_raw *raw)
     e->append_ms = raw->append_ms;
     lane->fetch_offset = raw->next_offset;
     lane->at_end = false;
+    if (e->kind == EVENT_BAD)
+        return; // it tells nothing of event time: a part that gives nothing else must not hold the others
+    lane->end_known = false;
     lane->idle_told = false;
 }
 
 void source_reached_end(struct source *s, uint32_t part)
 {
     struct source_lane *lane = source_lane(s, part);
-    if (!lane->at_end)
+    if (!lane->end_known)
         lane->end_since_us = clock_mono_us(&s->options.clock);
+    lane->end_known = true;
     lane->at_end = true;
 }
 
@@ -382,7 +387,7 @@ static const struct event *source_take(struct source *s, uint32_t part)
     struct source_lane *lane = &s->lanes[part];
     const struct event *e = source_head(lane);
     lane->next_offset = e->next_offset;
-    lane->idle = false;
+    lane->idle &= e->kind == EVENT_BAD;
     source_pop(s, lane);
     return e;
 }

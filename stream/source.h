@@ -7,7 +7,8 @@
 // decides. source_follow replaces the rule by a recorded order.
 //
 // A part at the end of its log for idle_after (files: at once) yields one EVENT_IDLE, in the order in which
-// it is noticed, and is idle until its next event. The watermark above leaves idle parts out.
+// it is noticed, and is idle until its next event that is not bad; bad ones do not begin that time anew. The
+// watermark above leaves idle parts out.
 //
 // Threads: one thread polls. The Kafka source wakes an fd when something may be there (source_fd).
 #ifndef FRESHET_STREAM_SOURCE_H

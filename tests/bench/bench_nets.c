@@ -94,6 +94,13 @@ static const struct bench_net {
       {"pairs", "bilinear", "fields", {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
       {"weighed_pairs", "bilinear", "weighed", {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
       DEEP("fields pairs weighed_pairs")}},
+    {"mmoe",
+     "top",
+     {{"experts", "experts", "fields", {{"experts", .dims = {256, 128}}, {"count", .number = 4}}},
+      {"top", "mmoe", "experts", {{"by", .text = "f0"}}}}},
+    {"ppnet",
+     "deep",
+     {{"deep", "lhuc", "fields", {{"lhuc", .dims = {512, 256, 128}}, {"by", .text = "f0"}}}}},
     {"din",
      "deep",
      {{"hist", "din", "history", {{"din", .dims = {64, 16}}, {"candidate", .text = "f0"}}},
@@ -114,13 +121,21 @@ static const struct bench_net {
      {{"hist", "sim", "history", {{"candidate", .text = "f0"}, {"k", .number = 10}}}, DEEP("fields hist")}},
     {"mean", "deep", {{"hist", "mean", "history", {{0}}}, DEEP("fields hist")}},
 };
-enum { NETS = sizeof nets / sizeof *nets, WAYS = 3 };
+enum { NETS = sizeof nets / sizeof *nets, WAYS = 5 };
+
+static const struct bench_way {
+    const char *name;
+    bool packed, backward, dense;
+} ways[WAYS] = {
+    {"predict", true, false, false}, {"by BLAS", false, false, false},  {"FC frozen", true, true, false},
+    {"by BLAS", false, true, false}, {"all layers", false, true, true},
+};
 
 struct bench {
-    struct net *net;
+    struct net *net, *blas; // with packed weights, and without
     uint32_t batch;
     float *params, *dparams, *accum;
-    double best[WAYS]; // seconds a step: predict, frozen, all layers
+    double best[WAYS]; // seconds a step
 };
 
 struct bench_data {
@@ -181,7 +196,13 @@ static struct net *net_of(const struct bench_net *from)
         block_of(&from->blocks[n], of[n], &blocks[n]);
     struct net_head head = {.name = "click", .loss = "logloss", .weight = 1};
     snprintf(head.of, NET_NAME, "%s", from->top);
-    const struct net_spec spec = {INPUTS, n, 1, inputs, blocks, &head, batch_of(from)};
+    const struct net_spec spec = {.n_inputs = INPUTS,
+                                  .n_blocks = n,
+                                  .n_heads = 1,
+                                  .inputs = inputs,
+                                  .blocks = blocks,
+                                  .heads = &head,
+                                  .batch = batch_of(from)};
     struct net *net;
     struct err err;
     if (net_new(&spec, &net, NULL, &err) < 0) {
@@ -191,14 +212,16 @@ static struct net *net_of(const struct bench_net *from)
     return net;
 }
 
-static void bench_init(struct bench *b, const struct bench_net *from)
+static void bench_init(struct bench *b, const struct bench_net *from, enum packed_kernel kernel)
 {
     b->net = net_of(from);
+    b->blas = net_of(from);
     b->batch = batch_of(from);
     b->params = mem_array(net_param_floats(b->net), sizeof(float));
     b->dparams = mem_array(net_param_floats(b->net), sizeof(float));
     b->accum = mem_array(net_param_floats(b->net), sizeof(float));
     net_init(b->net, 1, b->params);
+    net_pack(b->net, kernel, b->params);
 }
 
 static void data_init(struct bench_data *d)
@@ -220,8 +243,9 @@ static void data_init(struct bench_data *d)
     }
 }
 
-static void bench_step(struct bench *b, struct bench_data *d, uint32_t way)
+static void bench_step(struct bench *b, struct bench_data *d, const struct bench_way *way)
 {
+    struct net *net = way->packed ? b->net : b->blas;
     const uint32_t *slots[INPUTS], *offsets[INPUTS] = {NULL};
     for (uint32_t i = 0; i < FIELDS; i++)
         slots[i] = d->slots + ((size_t)(d->step % BATCHES) * FIELDS + i) * BATCH;
@@ -230,25 +254,26 @@ static void bench_step(struct bench *b, struct bench_data *d, uint32_t way)
     const float *labels[] = {d->labels};
     float *p[] = {d->p};
     const struct net_rows table = {d->vectors, STRIDE};
-    const bool dense = way == 2;
+    const bool dense = way->dense;
     const struct net_batch batch = {.n = b->batch,
                                     .tables = &table,
                                     .slots = slots,
                                     .offsets = offsets,
                                     .labels = labels,
-                                    .training = way > 0,
+                                    .training = way->backward,
                                     .dense = dense,
                                     .seeds = d->seeds};
     const size_t n = net_param_floats(b->net);
     d->step++;
-    net_forward(b->net, b->params, &batch, p);
+    net_forward(net, b->params, &batch, p);
     d->sum += (double)d->p[0];
     if (dense)
         memset(b->dparams, 0, n * sizeof *b->dparams);
-    if (way > 0)
-        net_backward(b->net, b->params, &batch, dense ? b->dparams : NULL);
+    if (way->backward)
+        net_backward(net, b->params, &batch, dense ? b->dparams : NULL);
     if (dense)
-        net_step(b->net, b->params, b->accum, b->dparams, 1 / (float)b->batch, 0.001f);
+        net_step(net, &(struct optimizer){.lr = 0.001f}, &(struct optimizer_at){.step = 1},
+                 1 / (float)b->batch, b->params, b->accum, b->dparams);
 }
 
 static bool chosen(int argc, char **argv, const char *name)
@@ -263,32 +288,39 @@ int main(int argc, char **argv)
 {
     static struct bench benches[NETS];
     static struct bench_data d;
+    struct err err;
+    enum packed_kernel kernel;
     gemm_setup();
+    if (packed_kernel_choose(PACKED_AUTO, &kernel, &err) != 0)
+        return 1;
     data_init(&d);
     for (uint32_t i = 0; i < NETS; i++)
         if (chosen(argc, argv, nets[i].name))
-            bench_init(&benches[i], &nets[i]);
+            bench_init(&benches[i], &nets[i], kernel);
     for (uint32_t turn = 0; turn < TURNS + 1; turn++)
         for (uint32_t i = 0; i < NETS; i++)
             for (uint32_t way = 0; way < WAYS && benches[i].net != NULL; way++) {
                 double t = now_s();
                 for (uint32_t s = 0; s < STEPS; s++)
-                    bench_step(&benches[i], &d, way);
+                    bench_step(&benches[i], &d, &ways[way]);
                 t = (now_s() - t) / STEPS;
                 if (turn <= 1 || t < benches[i].best[way]) // the first only warms up
                     benches[i].best[way] = t;
             }
-    printf("%s, batch %d (256 with a sequence), %d fields x %d; samples/s of CPU time, GFLOP/s\n",
-           gemm_kernel(), BATCH, FIELDS, DIM);
-    printf("%-20s %9s %5s   %9s %5s   %9s %5s\n", "", "predict", "", "FC frozen", "", "all", "");
+    printf("%s, %s, batch %d (256 with a sequence), %d fields x %d; samples/s of CPU time, GFLOP/s\n",
+           gemm_kernel(), packed_kernel_name(kernel), BATCH, FIELDS, DIM);
+    printf("%-20s", "");
+    for (uint32_t way = 0; way < WAYS; way++)
+        printf(" %10s %5s ", ways[way].name, "");
+    printf("\n");
     for (uint32_t i = 0; i < NETS; i++) {
         if (benches[i].net == NULL)
             continue;
         printf("%-20s", nets[i].name);
         for (uint32_t way = 0; way < WAYS; way++)
-            printf(" %9.0f %5.1f  ", benches[i].batch / benches[i].best[way],
-                   net_flops(benches[i].net, way == 2, way > 0) * benches[i].batch / benches[i].best[way] *
-                       1e-9);
+            printf(" %10.0f %5.1f ", benches[i].batch / benches[i].best[way],
+                   net_flops(benches[i].net, ways[way].dense, ways[way].backward) * benches[i].batch /
+                       benches[i].best[way] * 1e-9);
         printf("\n");
     }
     return d.sum > 1e30;

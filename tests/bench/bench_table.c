@@ -67,7 +67,7 @@ static double bench_step(struct overlay *o, const uint32_t *slots, const float *
 {
     double begin = now_s();
     for (uint32_t at = 0; at < IDS; at += BATCH)
-        overlay_step(o, slots + at, gradients, BATCH);
+        overlay_step(o, slots + at, gradients, BATCH, &(struct optimizer_at){.step = 1});
     return IDS / (now_s() - begin);
 }
 
@@ -78,8 +78,12 @@ static double best(double a, double b)
 
 static void bench(uint64_t rows)
 {
-    struct table_options o = {
-        .name = "bench", .dim = DIM, .rows = rows, .admit = 1, .lr = 0.05f, .init = 0.01f};
+    struct table_options o = {.name = "bench",
+                              .dim = DIM,
+                              .rows = rows,
+                              .admit = 1,
+                              .init = 0.01f,
+                              .optimizer = {.kind = OPTIMIZER_ROWWISE_ADAGRAD, .lr = 0.05f}};
     struct table *t = table_filled(&o);
     uint64_t *ids = mem_array(IDS, sizeof *ids);
     uint32_t *slots = mem_array(IDS, sizeof *slots);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How fast a training step of the net is: MLP 20 embeddings x 16 = 320 -> 512 -> 256 -> 128 -> 1, batches of
 // 512, ids uniform over a table of 1 M rows, one thread; the gather of the rows is in, the update of the
-// table is not. Beside it the bare products of the same shapes, which nothing on this BLAS can beat. Ways
-// take turns, and the best turn of each counts, since the machine is shared. tests/bench/bench_torch.py is
+// table is not. Beside it the bare products of the same shapes, the best that a BLAS can give; frozen, weights are
+// packed once (models/packed.h), which is compared with the same by the BLAS. Ways take turns, and the best turn of each counts, since the machine is shared. tests/bench/bench_torch.py is
 // the same in PyTorch.
 //
 // gcc -O2 -I. tests/bench/bench_train.c build/libmodels.a build/libbase.a -lopenblas -lxxhash -lm
@@ -22,6 +22,7 @@ enum {
     ROWS = 1000000,
     STRIDE = 21,
     BATCHES = 64,
+    FEW = 10, // candidates of a small request
     TURNS = 15,
     STEPS = 12
 };
@@ -29,7 +30,7 @@ enum {
 static const uint32_t widths[] = {FIELDS * DIM, 512, 256, 128};
 
 struct bench {
-    struct net *net;
+    struct net *net, *blas; // with packed weights, and without
     float *params, *dparams, *accum, *vectors;
     uint32_t *slots; // BATCHES x FIELDS x BATCH
     float labels[BATCH], p[BATCH];
@@ -60,7 +61,13 @@ static struct net *bench_net(void)
                               .of = of,
                               .options = {{"mlp", .dims = {512, 256, 128}}}};
     struct net_head head = {.name = "click", .of = "bottom", .loss = "logloss", .weight = 1};
-    struct net_spec spec = {FIELDS, 1, 1, inputs, &block, &head, BATCH};
+    struct net_spec spec = {.n_inputs = FIELDS,
+                            .n_blocks = 1,
+                            .n_heads = 1,
+                            .inputs = inputs,
+                            .blocks = &block,
+                            .heads = &head,
+                            .batch = BATCH};
     struct net *net;
     struct err err;
     if (net_new(&spec, &net, NULL, &err) < 0) {
@@ -78,14 +85,16 @@ static float *random_floats(size_t n, struct rng *rng)
     return p;
 }
 
-static void bench_init(struct bench *b)
+static void bench_init(struct bench *b, enum packed_kernel kernel)
 {
     struct rng rng = rng_of(1);
     b->net = bench_net();
+    b->blas = bench_net();
     b->params = mem_array(net_param_floats(b->net), sizeof(float));
     b->dparams = mem_array(net_param_floats(b->net), sizeof(float));
     b->accum = mem_array(net_param_floats(b->net), sizeof(float));
     net_init(b->net, 1, b->params);
+    net_pack(b->net, kernel, b->params);
     b->vectors = random_floats((size_t)ROWS * STRIDE, &rng);
     b->slots = mem_array((size_t)BATCHES * FIELDS * BATCH, sizeof *b->slots);
     for (size_t i = 0; i < (size_t)BATCHES * FIELDS * BATCH; i++)
@@ -97,7 +106,7 @@ static void bench_init(struct bench *b)
     b->y = random_floats(512 * 512, &rng);
 }
 
-static void bench_step(struct bench *b, bool backward, bool dense)
+static void bench_step(struct bench *b, struct net *net, uint32_t samples, bool backward, bool dense)
 {
     const uint32_t *slots[FIELDS];
     for (uint32_t i = 0; i < FIELDS; i++)
@@ -105,35 +114,56 @@ static void bench_step(struct bench *b, bool backward, bool dense)
     const float *labels[] = {b->labels};
     float *p[] = {b->p};
     struct net_rows table = {b->vectors, STRIDE};
-    struct net_batch batch = {.n = BATCH, .tables = &table, .slots = slots, .labels = labels};
+    struct net_batch batch = {
+        .n = samples, .tables = &table, .slots = slots, .labels = labels, .dense = dense};
     b->step++;
-    net_forward(b->net, b->params, &batch, p);
+    net_forward(net, b->params, &batch, p);
     b->sum += (double)b->p[0];
     if (!backward)
         return;
-    const size_t n = net_param_floats(b->net);
+    const size_t n = net_param_floats(net);
     for (size_t i = 0; i < n && dense; i++)
         b->dparams[i] = 0;
-    net_backward(b->net, b->params, &batch, dense ? b->dparams : NULL);
+    net_backward(net, b->params, &batch, dense ? b->dparams : NULL);
     if (dense)
-        net_adagrad(n, b->params, b->accum, b->dparams, 0.001f);
+        optimizer_adagrad(n, b->params, b->accum, b->dparams, 0.001f);
     size_t stride;
-    b->sum += (double)*net_gradient_rows(b->net, 0, &stride);
+    b->sum += (double)*net_gradient_rows(net, 0, &stride);
 }
 
 static void way_predict(struct bench *b)
 {
-    bench_step(b, false, false);
+    bench_step(b, b->net, BATCH, false, false);
+}
+
+static void way_predict_blas(struct bench *b)
+{
+    bench_step(b, b->blas, BATCH, false, false);
+}
+
+static void way_score(struct bench *b)
+{
+    bench_step(b, b->net, FEW, false, false);
+}
+
+static void way_score_blas(struct bench *b)
+{
+    bench_step(b, b->blas, FEW, false, false);
 }
 
 static void way_frozen(struct bench *b)
 {
-    bench_step(b, true, false);
+    bench_step(b, b->net, BATCH, true, false);
 }
 
-static void way_dense(struct bench *b)
+static void way_frozen_blas(struct bench *b)
 {
-    bench_step(b, true, true);
+    bench_step(b, b->blas, BATCH, true, false);
+}
+
+static void way_dense(struct bench *b) // by the BLAS: no weight stays
+{
+    bench_step(b, b->blas, BATCH, true, true);
 }
 
 static void products(struct bench *b, bool backward, bool dense)
@@ -171,14 +201,26 @@ int main(void)
         const char *name;
         void (*run)(struct bench *b);
         bool backward, dense;
+        uint32_t samples;
     } ways[] = {
-        {"predict", way_predict, false, false},        {"  bare products", way_predict_bare, false, false},
-        {"train, FC frozen", way_frozen, true, false}, {"  bare products", way_frozen_bare, true, false},
-        {"train, all layers", way_dense, true, true},  {"  bare products", way_dense_bare, true, true},
+        {"predict", way_predict, false, false, BATCH},
+        {"  bare products", way_predict_bare, false, false, BATCH},
+        {"predict by BLAS", way_predict_blas, false, false, BATCH},
+        {"train, FC frozen", way_frozen, true, false, BATCH},
+        {"  bare products", way_frozen_bare, true, false, BATCH},
+        {"train, FC by BLAS", way_frozen_blas, true, false, BATCH},
+        {"train, all layers", way_dense, true, true, BATCH},
+        {"  bare products", way_dense_bare, true, true, BATCH},
+        {"score 10", way_score, false, false, FEW},
+        {"score 10 by BLAS", way_score_blas, false, false, FEW},
     };
     enum { WAYS = sizeof ways / sizeof *ways };
+    struct err err;
+    enum packed_kernel kernel;
     gemm_setup();
-    bench_init(&b);
+    if (packed_kernel_choose(PACKED_AUTO, &kernel, &err) != 0)
+        return 1;
+    bench_init(&b, kernel);
     double best[WAYS];
     for (uint32_t turn = 0; turn < TURNS + 1; turn++)
         for (uint32_t i = 0; i < WAYS; i++) {
@@ -188,9 +230,11 @@ int main(void)
             t = (now_s() - t) / STEPS;
             best[i] = turn <= 1 || t < best[i] ? t : best[i]; // the first only warms up
         }
-    printf("%s, batch %d\n", gemm_kernel(), BATCH);
+    printf("%s, %s, batch %d\n", gemm_kernel(), packed_kernel_name(kernel), BATCH);
     for (uint32_t i = 0; i < WAYS; i++)
-        printf("%-20s %8.0f samples/s %7.1f GFLOP/s %7.0f us a batch\n", ways[i].name, BATCH / best[i],
-               net_flops(b.net, ways[i].dense, ways[i].backward) * BATCH / best[i] * 1e-9, best[i] * 1e6);
+        printf("%-20s %8.0f samples/s %7.1f GFLOP/s %7.0f us a batch\n", ways[i].name,
+               ways[i].samples / best[i],
+               net_flops(b.net, ways[i].dense, ways[i].backward) * ways[i].samples / best[i] * 1e-9,
+               best[i] * 1e6);
     return b.sum > 1e30;
 }

@@ -15,39 +15,17 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "scenario"))
-from harness import Freshet, free_port, wait_until  # noqa: E402
+from harness import Freshet, free_port  # noqa: E402
+from measure import caught_up, cpu_seconds, metrics  # noqa: E402
 
 KAFKA = os.path.join(HERE, "..", "kafka", "kafka.sh")
 GOAL = 200_000
 
 
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def metrics(f):
-    values = {}
-    for line in f.get("/metrics").text.splitlines():
-        if line and not line.startswith("#"):
-            name, value = line.rsplit(" ", 1)
-            values[name] = float(value)
-    return values
-
-
 def run_daemon(f, name, events, *options):
     begin = time.monotonic()
     daemon = f.start_daemon(*options, state=name, wait=False)
-    def done():
-        if not daemon.alive():
-            sys.exit("the daemon ended: " + daemon.stderr())
-        try:
-            m = metrics(f)
-        except OSError:
-            return False
-        return m if m.get("freshet_messages_total", 0) >= events and m.get("freshet_caught_up") == 1 else False
-    wait_until(done, 300, "the end of the log")
+    caught_up(f, daemon, events, 300)
     wall = time.monotonic() - begin
     time.sleep(2)  # commits and compaction that are under way are part of the price
     cpu = cpu_seconds(daemon.popen.pid)

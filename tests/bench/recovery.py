@@ -14,7 +14,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scenario"))
-from harness import Freshet, wait_until  # noqa: E402
+from harness import Freshet  # noqa: E402
+from measure import since  # noqa: E402
 
 USERS, ITEMS, IMPRESSIONS, RATE, LIVE_RATE, GOAL_S = 700_000, 300_000, 2_000_000, 2_000, 2_000, 0.5
 
@@ -37,18 +38,6 @@ def make_store(f):
             items.update(re.findall(rb'"item_id":"([^"]*)"', line))
     os.unlink(events)
     return len(users), len(items)
-
-
-def since(begin, f, daemon, path):
-    def answers():
-        if not daemon.alive():
-            sys.exit("the daemon ended: " + daemon.stderr())
-        try:
-            return f.get(path).status == 200
-        except OSError:
-            return False
-    wait_until(answers, 60, path)
-    return time.monotonic() - begin
 
 
 def size_of(directory):

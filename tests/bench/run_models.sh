@@ -1,5 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Embedding tables of 1 M and 10 M rows: lookups, first touches, updates a second
+# All of models/, one after the other: train, nets, towers, tables
 set -euo pipefail
-exec "$(dirname "$0")/../../build/bench/bench_table"
+for name in train nets towers tables; do
+    echo "-- $name"
+    bash "$(dirname "$0")/run_$name.sh"
+    echo
+done

@@ -41,7 +41,7 @@ build/bench/bench_train | tee "$scratch/ours"
 if python=$(python_with_torch); then
     "$python" tests/bench/bench_torch.py | tee "$scratch/torch"
 else
-    echo "PyTorch is not there; to compare with it: apt-get install python3-torch"
+    echo "PyTorch is not there; to compare with it: scripts/setup --with-torch"
     : >"$scratch/torch"
 fi
 echo

@@ -14,7 +14,9 @@ also after the way of drawing has changed: rounds.jsonl holds such rounds.
     cut        files: the log grows once, at this share of it
     crashes    one a run of the program, in order: see shim.c; or {"moment": share of an undisturbed run}
     follow     the same for the follower of a live round
+    samples_topic   partitions of the topic of samples of a live round; absent: there is none
 """
+import json
 import random
 
 STEPS = ["commit.collect", "commit.collected", "commit.write", "commit.written", "commit.ingest", "commit.durable",
@@ -86,25 +88,74 @@ def log(rng):
     return {"kind": "nasty", "seed": rng.randrange(1000), "messages": rng.randrange(1000, 3000), "without": without}
 
 
+def ms(text):
+    """Of "90s" and the like."""
+    return int(text[:-1]) * {"s": 1_000, "m": 60_000, "h": 3_600_000}[text[-1]]
+
+
+WINDOWS = ({"all": {}, "click": {"window": "90s"}, "like": {"window": "8m"}, "watch": {"window": "20m"}},
+           {"click": {"window": "12m"}, "watch": {}}, {"all": {"window": "30s"}, "follow": {"window": "15m"}})
+EMITS = ("wait", "wait", "first_label", "fake_negative")
+
+
+def labels(rng, s):
+    """When samples leave, what corrects them, and which are kept."""
+    if rng.random() < 0.6:
+        s["join.emit"] = rng.choice(EMITS)
+    if rng.random() < 0.4:
+        s["join.corrections"] = "true"
+    if rng.random() < 0.4:
+        s["join.window"] = rng.choice(("1m", "3m"))
+    if rng.random() < 0.4:
+        s["join.labels"] = json.dumps(rng.choice(WINDOWS))
+    if rng.random() < 0.3:
+        s["join.watch"] = rng.choice(("sum", "last"))
+    if rng.random() < 0.3:
+        s["join.remember"] = rng.choice(("4m", "30m"))
+    if rng.random() < 0.3:
+        s["join.keep_negatives"] = rng.choice(("0.4", json.dumps({"click": 0.2, "watch": 0.7})))
+    if rng.random() < 0.3:
+        s["join.thin_positives"] = json.dumps({"action": "click", "window": "1h", "above": rng.choice((1, 2)), "power": 0.5})
+    if rng.random() < 0.2:
+        s["join.max_pending"] = rng.choice((50, 300))
+    mend(s)
+
+
+def mend(s):
+    """Some of it does not go together: config_join_check."""
+    emit, window = s.get("join.emit", "wait"), ms(s.get("join.window", "10m"))
+    longer = any(ms(v.get("window", "0s")) > window for v in json.loads(s.get("join.labels", "{}")).values())
+    if longer and emit != "wait":
+        s["join.corrections"] = "true"
+    if not longer and emit == "wait":
+        s.pop("join.corrections", None)
+    if emit == "fake_negative":
+        s.pop("join.thin_positives", None)
+
+
+def expire(rng, s):
+    """Users and items that vanish within the log: so with windows that are shorter."""
+    s["state.expire.users"], s["state.expire.items"] = rng.choice((("3m", "0s"), ("0s", "3m"), ("4m", "6m")))
+    s["counters.windows"] = json.dumps([{"name": "1h", "tile": "1m", "length": "2m"}])
+    s["features"] = json.dumps({
+        "user_id": {"id": "user", "table": "users"}, "item_id": {"id": "item", "table": "items"},
+        "n": {"count": "impression", "of": "user", "window": "1h"}, "clicks": {"sequence": "click", "last": 20, "table": "items"},
+        "ctr": {"rate": "click/impression", "of": "item", "window": "1h", "smooth": [1, 20]}, "age": {"age": "item"}})
+
+
 def settings(rng):
     s = {"update.every": rng.choice(("1m", "2m", "5m")),
          "update.bootstrap.samples": rng.choice((300, 1000, 3000)),
          "update.batch": rng.choice((64, 256)),
          "publish.digest_every": rng.choice((1, 2, 5)),
          "state.samples_keep": rng.choice(("0s", "0s", "10m"))}
-    if rng.random() < 0.3:
-        s["join.emit"] = "first_label"
-        s["join.corrections"] = rng.choice(("true", "false"))
-    if rng.random() < 0.3:
-        s["join.window"] = rng.choice(("1m", "3m"))
+    labels(rng, s)
+    if rng.random() < 0.2:
+        expire(rng, s)
     if rng.random() < 0.3:
         s["stream.time.out_of_order"] = rng.choice(("1s", "1m"))
     if rng.random() < 0.2:
         s["dedupe.window"] = rng.choice(("0s", "2m"))
-    if rng.random() < 0.2:
-        s["join.keep_negatives"] = 0.4
-    if rng.random() < 0.2:
-        s["join.max_pending"] = rng.choice((50, 300))
     if rng.random() < 0.3:
         s["tables.items.expire"] = "1h"
     if rng.random() < 0.2:
@@ -139,15 +190,23 @@ def draw(seed, n):
     rare = first.get("name", "").startswith(("commit.expire", "outbox/"))
     live = needs_broker(first) or (rng.random() < 0.2 and not rare)
     r["way"] = "live" if live else "files"
+    if live and rng.random() < 0.5:
+        r["samples_topic"] = rng.choice((1, 3))  # its partitions
     if first.get("name", "").startswith("commit.expire"):
         r["settings"] = {**r["settings"], "state.samples_keep": "2m", "join.window": "1m", "dedupe.window": "2m"}
+        for key in "join.labels", "join.remember":  # what an impression waits for is kept longer
+            r["settings"].pop(key, None)
+        mend(r["settings"])
         r["physical"]["state.commit_events"] = 40
     others = [t for t in TARGETS if live or not needs_broker(t)]
     r["crashes"] = [crash(rng, t) for t in [first] + rng.choices(others, k=rng.choice((0, 1, 1, 2, 3)))]
     if n < len(TARGETS) and first.get("on") == "step":
         r["crashes"][0]["at"] = 1  # so that each step is met for certain
     r["follow"] = [crash(rng, t) for t in rng.choices(TARGETS, k=rng.choice((0, 1, 2)))] if live else []
-    if not live and r["parts"] == 1 and rng.random() < 0.2:
+    # Profiles are read to their end beside the first part of the events, and so before the rest: who is seen last, and
+    # how old an item is, are others then, and rightly so.
+    told = r["profiles"] and "state.expire.users" in r["settings"]
+    if not live and r["parts"] == 1 and rng.random() < 0.2 and not told:
         r["cut"] = round(rng.random(), 2)
     r["as_committed"] = rng.random() < 0.15
     return r

@@ -6,13 +6,14 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "oracle"))
-from batch import Batch, Options  # noqa: E402
+from batch import Batch, FEEDBACK, Options  # noqa: E402
 from compare import compare  # noqa: E402
 
 # What a summary says of the whole log, however it was run through.
 COUNTS = ("events", "messages", "duplicates", "late", "late_by", "dlq", "joined", "orphans", "pending", "samples",
           "left_early", "late_labels", "negatives_dropped", "updates", "updates_stopped", "version", "watermark", "at",
-          "metrics")
+          "metrics", "after_window", "after_window_by", "kept", "corrected", "forgotten_early", "settled_early",
+          "positives_thinned", "sequences_skipped", "profile_conflicts", "lengths_missing")
 
 
 class Broken(Exception):
@@ -55,24 +56,36 @@ def milliseconds(text):
     raise ValueError(text)
 
 
-def tells_samples(settings):
-    """Whether the batch oracle knows what the samples of such a config are."""
-    return (not any(k in settings for k in ("join.emit", "join.keep_negatives", "join.max_pending"))
-            and settings["state.samples_keep"] == "0s")
+def labels_of(settings):
+    """(labels or None for all, their windows) of join.labels."""
+    given = json.loads(settings.get("join.labels", '{"all": {}}'))
+    names = FEEDBACK if "all" in given else [a for a in FEEDBACK if a in given]
+    windows = {a: {**given.get("all", {}), **given.get(a, {})}.get("window") for a in names}
+    return names, {a: milliseconds(w) for a, w in windows.items() if w}
+
+
+def oracle_options(settings, flush):
+    keep = json.loads(str(settings.get("join.keep_negatives", 1.0)))
+    thin = json.loads(settings.get("join.thin_positives", "null"))
+    names, windows = labels_of(settings)
+    return Options(flush=flush, out_of_order=milliseconds(settings.get("stream.time.out_of_order", "5s")),
+                   join_window=milliseconds(settings.get("join.window", "10m")),
+                   dedupe_window=milliseconds(settings.get("dedupe.window", "10m")), emit=settings.get("join.emit", "wait"),
+                   corrections=settings.get("join.corrections") == "true", labels=names, label_windows=windows,
+                   watch=settings.get("join.watch", "max"), remember=milliseconds(settings.get("join.remember", "0s")),
+                   keep_negatives=keep, thin=thin, max_pending=settings.get("join.max_pending", 1 << 40))
 
 
 def against_oracle(settings, flush, parts, summary, exports):
-    """A run that was left alone, and every row that it exports, beside the batch computation."""
-    batch = Batch(Options(flush=flush, out_of_order=milliseconds(settings.get("stream.time.out_of_order", "5s")),
-                          join_window=milliseconds(settings.get("join.window", "10m")),
-                          dedupe_window=milliseconds(settings.get("dedupe.window", "10m")))).run(parts)
-    samples = tells_samples(settings)
-    for key in ("duplicates", "at") + (("orphans",) if samples else ()):
+    """A run that was left alone, and every row that it exports, beside the batch computation, which knows no expiry."""
+    if "state.expire.users" in settings:
+        return
+    batch = Batch(oracle_options(settings, flush)).run(parts)
+    for key in ("duplicates", "at", "orphans", "after_window", "late_labels", "negatives_dropped", "positives_thinned", "left_early",
+                "forgotten_early"):
         if summary[key] != getattr(batch, key):
             raise Broken(f"left alone: {key} {summary[key]}, the oracle says {getattr(batch, key)}")
     for what, text in exports.items():
-        if what == "samples" and not samples:
-            continue
         rows = [json.loads(line) for line in text.splitlines()]
         if what == "samples":
             forgive_late(batch, rows)

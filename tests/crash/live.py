@@ -23,11 +23,11 @@ FAST = ["-X", "fetch.wait.max.ms=10"]  # what is asked for is there
 class Live:
     # ---- the broker
 
-    def start_broker(self, parts):
-        """An embedded broker of this round alone; its address."""
+    def start_broker(self, parts, samples):
+        """An embedded broker of this round alone, with so many partitions of the samples topic; its address."""
         path = os.path.join(self.dir, "broker.address")
         argv = [self.binary, "broker", "--partitions", str(parts), "--address-file", path,
-                "--topic", "users:1", "--topic", "items:1"]
+                "--topic", "users:1", "--topic", "items:1", *(["--topic", f"samples:{samples}"] if samples else [])]
         with open(os.path.join(self.dir, "broker.err"), "wb") as err:
             p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err)
         self.processes.append(p)
@@ -69,7 +69,8 @@ class Live:
     def is_through(self, port, wanted):
         s = self.status(port)
         return (s is not None and s["offsets"] == wanted and not s["training"] and s["updates_waiting"] == 0
-                and s["publish"]["waiting"] == 0)
+                and s["publish"]["waiting"] == 0
+                and s["sample_log"].get("published_through", s["sample_log"]["end"]) == s["sample_log"]["end"])
 
     def daemon(self, settings, broker, crash, state, wanted, seconds):
         """Until it is through, or ended by its crash. The Run, or None where it was stopped at the end of the log."""
@@ -122,7 +123,9 @@ class Live:
         if self.log.users:
             all = {**all, "stream.users.topic": "users", "stream.items.topic": "items"}
         state = os.path.join(self.dir, "state")
-        broker = self.start_broker(r["parts"])
+        broker = self.start_broker(r["parts"], r.get("samples_topic", 0))
+        if "samples_topic" in r:
+            all["publish.samples.topic"] = "samples"
         wanted = self.produce(broker)
         for crash in r["crashes"]:
             run = self.daemon(all, broker, crash, state, wanted, alone["seconds"] + 1.0)
@@ -132,6 +135,8 @@ class Live:
                 break
         self.live_digests(r, alone, settings, state, wanted)
         self.letters_of_topic(broker)
+        if "samples_topic" in r:
+            self.topic_of_samples(broker, state, settings)
         self.followed(r, all, broker, state)
         if (r.get("as_committed") or r["parts"] > 1) and settings["state.samples_keep"] == "0s":
             self.as_committed(state, all, "-X", f"bootstrap.servers={broker}")
@@ -155,6 +160,35 @@ class Live:
             m = json.loads(line)
             got.append((dict(zip(m["headers"][::2], m["headers"][1::2])), m["payload"]))
         letters(self.log.lettered, got)
+
+    def topic_of_samples(self, broker, state, settings):
+        """Without its repetitions it is the log: whole, and what the log still has to the byte."""
+        got, largest, ids = {}, {}, set()
+        form = "%p\t%h\t%s\n"
+        for line in self.kcat(broker, "-C", "-t", "samples", "-o", "beginning", "-e", "-f", form).splitlines():
+            part, headers, value = line.split("\t", 2)
+            headers = dict(h.split("=", 1) for h in headers.split(","))
+            number = int(headers["freshet.sample"])
+            ids.add(headers["freshet.state"])
+            if number > largest.get(part, -1):
+                got[number] = value
+                largest[part] = number
+        if sorted(got) != list(range(len(got))) or len(ids) > 1:
+            raise Broken(f"the samples topic has {len(got)} samples up to {max(got, default=-1)}, of the states {ids}")
+        log = self.command("export", "samples", "--state", state, *self.options_of(settings)).splitlines()
+        if log and json.loads(log[-1])["sample"] not in got:
+            raise Broken(f"the samples topic ends at {max(got, default=-1)}, the log at {json.loads(log[-1])['sample']}")
+        # Of an item that has vanished when it is shown the id is "": the topic and the log may be of different times.
+        vague = settings.get("state.expire.items", "0s") != "0s"
+
+        def shown(row):
+            sample = json.loads(row)
+            sample["features"]["clicks"] = len(sample["features"]["clicks"])
+            return sample
+        differ = [row for row in log if got[json.loads(row)["sample"]] != row
+                  and not (vague and shown(got[json.loads(row)["sample"]]) == shown(row))]
+        if differ:
+            raise Broken(f"the samples topic: {len(differ)} of {len(log)} differ from the log: {differ[0][:300]}")
 
     def followed(self, r, settings, broker, state):
         copy = os.path.join(self.dir, "copy")

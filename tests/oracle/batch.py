@@ -20,7 +20,7 @@ import os
 import struct
 import sys
 
-from known import FEEDBACK, MINUTE, Known, Moment, Setup, to_ms
+from known import FEEDBACK, MINUTE, Known, Moment, Setup, duration, to_ms
 
 END = 1 << 62
 
@@ -34,6 +34,8 @@ class Options:
         self.flush = True
         self.emit = "wait"  # or first_label, fake_negative
         self.corrections = False
+        self.labels = FEEDBACK  # the actions that are labels
+        self.watch = "max"  # or sum, last
         self.label_windows = {}  # by action; others: join_window
         self.remember = 0
         self.keep_negatives = 1.0  # or by action; others: the largest of them
@@ -41,7 +43,38 @@ class Options:
         self.max_pending = 1 << 40
         self.__dict__.update(given)
         self.setup = Setup(self.config)
+        labels = self.config.get("join", {}).get("labels", {})
+        self.whole = labels["completion"]["length"] if "completion" in labels else None  # a feature
         self.features = {name: (self.setup.kind(f),) for name, f in self.setup.features.items()}
+
+
+def options_of(config, **more):
+    """The options that a config means."""
+    join, given = config.get("join", {}), {}
+    for name, key in ("join_window", "window"), ("remember", "remember"):
+        if key in join:
+            given[name] = duration(join[key])
+    for key in "emit", "corrections", "watch", "max_pending", "keep_negatives":
+        if key in join:
+            given[key] = join[key]
+    if "thin_positives" in join:
+        given["thin"] = {"power": 0.5, **join["thin_positives"]}
+    time, dedupe = config.get("stream", {}).get("time", {}), config.get("dedupe", {})
+    given["out_of_order"] = duration(time.get("out_of_order", "5s"))
+    given["dedupe_window"] = duration(dedupe.get("window", "10m"))
+    actions = FEEDBACK + config.get("stream", {}).get("actions", [])
+    labels = {a: o for a, o in join.get("labels", {"all": {}}).items() if a != "completion"}
+    everything = labels.get("all")
+    given["labels"] = [a for a in actions if a in labels or everything is not None]
+    given["label_windows"] = {}
+    for a in given["labels"]:
+        window = labels.get(a, everything).get("window")
+        if window is not None:
+            given["label_windows"][a] = duration(window)
+    of = labels.get("watch", {}).get("of", "watch_ms")
+    if of != "watch_ms":
+        given["watch"] = of
+    return Options(config=config, **(given | more))
 
 
 # ---- reading -----------------------------------------------------------------------------------------
@@ -136,14 +169,15 @@ class Batch:
         self.waiting = []  # heap of feedback: (ts, arrival, user, item, request, type, value)
         self.due = []  # heap of (when its sample leaves, arrival, sample)
         self.over = []  # heap of (when it is forgotten, arrival, sample)
-        self.n_known = self.impressions = 0
+        self.n_known = self.impressions = self.lengths_missing = 0
         self.samples = []  # rows, in the order in which they leave
         windows = [self.o.join_window, self.o.remember, *self.o.label_windows.values()]
         self.horizon = max(windows)
         keep = self.o.keep_negatives
         self.keep = keep if isinstance(keep, dict) else {}
         self.keep_most = max(keep.values()) if isinstance(keep, dict) else keep
-        self.largest = [None] * sources  # None: nothing was read; END: the source has ended
+        self.largest = [None] * sources  # None: nothing was read
+        self.ended = [False] * sources
         self.watermark = self.clock = -END
         self.at = None
         self.arrival = 0
@@ -159,10 +193,13 @@ class Batch:
         self.lift()
 
     def lift(self):
-        if None not in self.largest:
-            low = min(self.largest)
-            if low < END:
-                self.clock = self.watermark = max(self.watermark, low - self.o.out_of_order)
+        """The least of those that have not ended; when all have, that of the furthest."""
+        going = [ts for ts, ended in zip(self.largest, self.ended) if not ended]
+        known = [ts for ts in self.largest if ts is not None]
+        if None not in going and known:
+            at = min(going) if going else max(known)
+            self.clock = self.watermark = max(self.watermark, at - self.o.out_of_order)
+            self.past.watermark = self.clock
         self.settle()
 
     def settle(self):
@@ -206,7 +243,7 @@ class Batch:
 
     def rate(self, action):
         """The share of the negatives of a label that is kept."""
-        return self.keep.get(action, self.keep_most)
+        return self.keep.get(action, self.keep.get("all", self.keep_most))
 
     def leave(self, s, ts):
         s.left = True
@@ -253,7 +290,7 @@ class Batch:
                 return
             self.seen[id] = max(ts, self.watermark)
         late = ts < self.watermark
-        self.late += late
+        self.late += late * (len(e.get("items") or ()) or 1)
         request = to_id(e.get("request_id"))
         if kind == "impression":
             entries = e.get("items")
@@ -263,6 +300,8 @@ class Batch:
         else:
             item = to_id(e["item_id"])
             self.feedback(ts, user, item, request, kind, e.get("watch_ms"), late)
+            self.past.look("user", user)
+            self.past.look("item", item)
             m = Moment(self.past, user, item, ts, e.get("context"))
             watch_ms = int(e.get("watch_ms") or 0)
             self.past.count(m, kind, watch_ms if kind == "watch" else 0)
@@ -275,6 +314,9 @@ class Batch:
 
     def impression(self, ts, user, request, entries, late, context):
         moments = [Moment(self.past, user, to_id(x["item_id"]), ts, context) for x in entries]
+        self.past.look("user", user)
+        for m in moments:
+            self.past.look("item", m.item)
         before = [self.past.features(m) for m in moments]
         for x, m, features in zip(entries, moments, before):
             self.arrival += 1
@@ -286,6 +328,7 @@ class Batch:
             name = hash_id(user), hash_id(s.item), hash_id(request), ts
             s.hash = hash_bytes(struct.pack("<4Q", *name))
             self.impressions += 1
+            self.lengths_missing += self.o.whole is not None and not (features[self.o.whole] or 0) > 0
             self.n_known += 1
             self.known.setdefault((user, s.item), []).append(s)
             waits = 0 if self.o.emit == "fake_negative" else self.o.join_window
@@ -300,6 +343,8 @@ class Batch:
 
     def feedback(self, ts, user, item, request, kind, value, late):
         """Late feedback finds what there is. Other waits until no impression before it can come any more."""
+        if kind not in self.o.labels:
+            return
         if late:
             self.label(ts, user, item, request, kind, value)
         else:
@@ -327,19 +372,23 @@ class Batch:
             self.leave(s, ts)
 
     def label_set(self, s, ts, kind, value):
-        if kind == "watch":  # the largest value, and the first time that it was reported
-            kind, value = "watch_ms", int(value)
-        else:
-            value = 1
+        """Of watch the largest value, and the first time that it was reported; or the sum, or the value of the last."""
+        kind, value = ("watch_ms", int(value)) if kind == "watch" else (kind, 1)
         known = s.labels.get(kind, 0)
-        if kind not in s.label_ts or value > known:
+        if kind == "watch_ms" and self.o.watch == "sum":
+            s.labels[kind], s.label_ts[kind] = known + value, max(ts, s.label_ts.get(kind, ts))
+        elif kind == "watch_ms" and self.o.watch == "last":
+            if ts >= s.label_ts.get(kind, ts):
+                s.labels[kind], s.label_ts[kind] = value, ts
+        elif kind not in s.label_ts or value > known:
             s.labels[kind], s.label_ts[kind] = value, ts
         elif value == known:
             s.label_ts[kind] = min(s.label_ts[kind], ts)
 
     def run(self, sources, users=None, items=None):
         """Lines of each partition of the events, and of the profiles, which come first where times are equal."""
-        self.largest = [None] * len(sources)
+        sources = [list(lines) for lines in sources]
+        self.largest, self.ended = [None] * len(sources), [not lines for lines in sources]
         sides = [(side, lines) for side, lines in (("user", users), ("item", items)) if lines is not None]
         for event, source, is_last in merged([read_events(s) for s in [lines for _, lines in sides] + list(sources)]):
             if source < len(sides):
@@ -348,7 +397,7 @@ class Batch:
             source -= len(sides)
             self.event(event, source)
             if is_last:
-                self.largest[source] = END
+                self.ended[source] = True
                 self.lift()
         if self.o.flush:
             self.watermark = END
@@ -363,24 +412,33 @@ class Batch:
     def sequence_rows(self):
         return self.past.sequence_rows()
 
+    def features_shown(self, features):
+        sequences = self.past.sequences_of_items()
+        return {name: [self.past.shown(sequences[name], id) for id in v] if name in sequences else v
+                for name, v in features.items()}
+
     def sample_rows(self):
+        self.past.sweep()
         for n, row in enumerate(self.samples):
             s = row.of
-            labels = {label_name(a): row.labels.get(label_name(a), 0) for a in FEEDBACK}
+            labels = {label_name(a): row.labels.get(label_name(a), 0) for a in self.o.labels}
+            if self.o.whole is not None:
+                whole = row.features[self.o.whole] or 0
+                labels["completion"] = min(row.labels.get("watch_ms", 0) / whole, 1) if whole > 0 else None
             had = row.told if row.corrected else row.labels
             ret = {"sample": n, "user_id": s.user, "item_id": s.item, "request_id": s.request,
                    "position": s.position, "impression_ts": s.ts, "emitted_ts": row.ts, "labels": labels,
                    "label_ts": row.label_ts, "keep_rate": f32(s.rate if row.labels else self.keep_most),
-                   "features": row.features}
+                   "features": self.features_shown(row.features)}
             if self.keep:
-                ret["keep_rates"] = {label_name(a): f32(self.rate(a)) for a in FEEDBACK}
-            masked = [label_name(a) for a in FEEDBACK
+                ret["keep_rates"] = {label_name(a): f32(self.rate(a)) for a in self.o.labels}
+            masked = [label_name(a) for a in self.o.labels
                       if label_name(a) not in row.labels and s.hash / 2**64 >= self.rate(a)]
             if masked:
                 ret["masked"] = masked
             if row.corrected:
                 ret["corrects"] = s.number
-                ret["changed"] = [label_name(a) for a in FEEDBACK if label_name(a) in row.labels and
+                ret["changed"] = [label_name(a) for a in self.o.labels if label_name(a) in row.labels and
                                   label_name(a) not in had]
             yield ret
 

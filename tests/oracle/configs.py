@@ -19,8 +19,9 @@ RICH = {
    "recent": {"of": ["click", "like", "watch"], "unique": True, "last": 7, "with": ["dwell"], "remove_on": ["dislike", "share"]},
    "long": {"of": ["click", "like", "watch"], "last": 500, "by": "item.category", "with": ["author"], "remove_on": ["dislike"]},
    "bydevice": {"of": ["click", "like"], "last": 10, "by": "context.device"}},
+ "join": {"labels": {"all": {}, "completion": {"of": "watch", "length": "whole"}}},
  "features": {
-   "user_id": {"id": "user", "table": "users"}, "item_id": {"id": "item", "hash": 1000},
+   "whole": {"number": "item.price"}, "user_id": {"id": "user", "table": "users"}, "item_id": {"id": "item", "hash": 1000},
    "gender": {"id": "user.gender"}, "age_id": {"id": "user.age"}, "vip": {"id": "user.vip"}, "device": {"id": "context.device"}, "depth_id": {"id": "context.depth"},
    "age": {"number": "user.age"}, "age_log": {"number": "user.age", "log1p": True, "missing": -7}, "age_b": {"number": "user.age", "bucketize": [18, 25, 40]},
    "age_z": {"number": "user.age", "bucketize": [18, 25, 40], "missing": "zero"}, "price": {"number": "item.price", "missing": "zero"}, "price_q": {"number": "item.price", "bucketize": {"quantiles": 5}},
@@ -58,8 +59,9 @@ LOOSE = {
         "tags": {"of": ["watch"], "keep": "item.category", "last": 4},
         "set": {"of": ["click", "follow"], "keep": "item.author", "unique": True, "last": 2, "remove_on": ["dislike"]},
         "byhour": {"of": ["click", "watch", "share"], "last": 2, "by": "hour", "unique": True, "with": ["category", "dwell"]}},
+    "join": {"labels": {"all": {}, "completion": {"of": "watch", "length": "whole"}}},
     "features": {
-        "c1": {"count": "dislike", "of": "item", "by": "half", "window": "10m"},
+        "whole": {"number": "item.created_at", "missing": 90000}, "c1": {"count": "dislike", "of": "item", "by": "half", "window": "10m"},
         "c2": {"count": "watch_ms", "of": "item", "window": "2h", "bucketize": {"quantiles": 4}},
         "r1": {"rate": "comment/impression", "of": "user", "by": "hour", "window": "2h",
                "smooth": {"parent": ["user", "hour", "all"], "weight": 0.25, "prior": [0, 1]}},

@@ -41,7 +41,8 @@ def to_ms(t):
 
 
 def duration(text):
-    return int(text[:-1]) * {"m": MINUTE, "h": HOUR, "d": 24 * HOUR}[text[-1]]
+    digits = text.rstrip("mshd")
+    return int(digits) * {"ms": 1, "s": 1_000, "m": MINUTE, "h": HOUR, "d": 24 * HOUR}[text[len(digits):]]
 
 
 def decimal_of(v):
@@ -96,6 +97,9 @@ class Setup:
         self.by = {of: counters.get(of, {}).get("by", []) for of in ("item", "user", "all")}
         self.features = c.get("features", DEFAULT_FEATURES)
         stream = c.get("stream", {})
+        self.actions = FEEDBACK + stream.get("actions", [])
+        expire = c.get("state", {}).get("expire", {})
+        self.expire = {side: duration(expire.get(side + "s", "0s")) for side in ("user", "item")}
         self.types = {side: stream.get(side + "s", {}).get("attributes", {}) for side in ("user", "item")}
         items = stream.get("items", {})
         self.birth, self.category, self.author = (items.get("birth"), items.get("category", "category"),
@@ -117,7 +121,7 @@ class Setup:
         ret = {}
         everything = given.get("all")
         if everything is not None:
-            ret = {a: one(a, [a], everything) for a in FEEDBACK if a not in everything.get("remove_on", [])}
+            ret = {a: one(a, [a], everything) for a in self.actions if a not in everything.get("remove_on", [])}
         for name, s in given.items():
             if name != "all":
                 of = s.get("of", name)
@@ -187,9 +191,57 @@ class Known:
         self.first = {}  # item -> ts of what was seen of it first
         self.lists = {}  # (user, sequence, bucket) -> [(ts, arrival, id, category, author, dwell)] ascending
         self.gone = {}  # item -> ts of its tombstone
+        self.seen = {"user": {}, "item": {}}  # id -> when it was seen last
+        self.watermark = None
         self.arrival = 0
         self.conflicts = {"user": 0, "item": 0}
         self.skipped = 0
+
+    # ---- expiry
+
+    def vanished(self, side, id):
+        expire, last = self.setup.expire[side], self.seen[side].get(id)
+        if not expire or last is None or self.watermark is None:
+            return False
+        step = max(expire // 16 // 1_000, 1) * 1_000
+        return self.watermark >= last // step * step + step + expire
+
+    def see(self, side, id, ts):
+        """Who comes again after it vanished begins anew."""
+        if self.vanished(side, id):
+            self.forget(side, id)
+        seen = max(ts, ts if self.watermark is None else self.watermark)
+        self.seen[side][id] = max(seen, self.seen[side].get(id, seen))
+
+    def look(self, side, id):
+        if self.vanished(side, id):
+            self.forget(side, id)
+
+    def forget(self, side, id):
+        del self.seen[side][id]
+        self.profiles[side].pop(id, None)
+        for of in self.times, self.sums:
+            for key in [k for k in of if k[:2] == (side, id)]:
+                del of[key]
+        if side == "user":
+            for key in [k for k in self.lists if k[0] == id]:
+                del self.lists[key]
+        else:
+            self.first.pop(id, None)
+
+    def shown(self, s, id):
+        """An item of a sequence: None if it has vanished."""
+        return None if s["keep"] == "item" and id not in self.seen["item"] else id
+
+    def sequences_of_items(self):
+        """Features that show items of a sequence: the sequence by name."""
+        return {name: self.setup.sequences[f["sequence"]] for name, f in self.setup.features.items()
+                if "sequence" in f and f.get("of", "item") == "item"}
+
+    def sweep(self):
+        for side in self.seen:
+            for id in list(self.seen[side]):
+                self.look(side, id)
 
     # ---- profiles
 
@@ -200,7 +252,8 @@ class Known:
             for name, v in attributes.items():
                 want = {"string": isinstance(v, str), "number": number(v), "list": isinstance(v, list),
                         "boolean": isinstance(v, bool), None: True}[types.get(name)]
-                self.conflicts[side] += not want
+                self.conflicts[side] += not want and v is not None
+        self.see(side, id, ts)
         if side == "item":
             self.first.setdefault(id, ts)
         if ts < self.profiles[side].get(id, (ts, {}))[0]:
@@ -226,6 +279,8 @@ class Known:
             yield "all", None, None, None
 
     def count(self, m, action, watch_ms=0):
+        self.see("user", m.user, m.ts)
+        self.see("item", m.item, m.ts)
         self.first.setdefault(m.item, m.ts)
         for key in self.keys(m):
             bisect.insort(self.times.setdefault((*key, action), []), m.ts)
@@ -233,8 +288,10 @@ class Known:
                 self.sums.setdefault((*key, "watch_ms"), []).append((m.ts, watch_ms))
 
     def span(self, window, at):
+        """From the oldest tile that is in the window and alive, to the end of the newest."""
         tile, n = self.setup.windows[window]
-        return (at // tile - n + 1) * tile, (at // tile + 1) * tile
+        oldest = max(at, at if self.watermark is None else self.watermark) // tile - n + 1
+        return oldest * tile, (at // tile + 1) * tile
 
     def counted(self, key, measure, window, at):
         """The value of a counter: key is (of, id, by, bucket)."""
@@ -243,10 +300,11 @@ class Known:
         if window == "total":
             return len(times) + sum(ms for _, ms in sums)
         low, high = self.span(window, at)
-        return (bisect.bisect_left(times, high) - bisect.bisect_left(times, low)
+        return (max(bisect.bisect_left(times, high) - bisect.bisect_left(times, low), 0)
                 + sum(ms for ts, ms in sums if low <= ts < high))
 
     def counter_rows(self, at):
+        self.sweep()
         windows = list(self.setup.windows) + ["total"] * self.setup.totals
         for (*key, measure) in list(self.times) + list(self.sums):
             row = {w: self.counted(key, measure, w, at) for w in windows}
@@ -293,6 +351,7 @@ class Known:
         del entries[:-s["last"]]
 
     def sequence_rows(self):
+        self.sweep()
         for (user, name, bucket), entries in self.lists.items():
             if not entries:
                 continue
@@ -301,7 +360,7 @@ class Known:
             if s["by"] is not None:
                 row |= {"by": s["by"], "bucket": bucket}
             row["entries"] = [
-                {"item_id" if s["keep"] == "item" else "value": id, "ts": ts}
+                {"item_id" if s["keep"] == "item" else "value": self.shown(s, id), "ts": ts}
                 | ({"category": category} if "category" in s["with"] else {})
                 | ({"author": author} if "author" in s["with"] else {})
                 | ({"dwell_ms": dwell} if "dwell" in s["with"] else {})

@@ -137,6 +137,23 @@ def numbers(f):
     got = [g["depth"] for g in run.features()]
     f.check(all(0 <= g < 1000 for g in got), f"log1p of each is finite: {got}")
 
+    users = [profile("user", "u", 0, {"age": -3}),
+             *('{"user_id":"u","timestamp":%d,"attributes":{"age":%s}}' % (T + 1, v) for v in ("NaN", "-Infinity", "1e999"))]
+    seconds = [{**shown(n, watch_ms=v), "type": "watch"} for n, v in enumerate((-1, -1e18, 5, 0), 3)]
+    run = Run(f, "negative", [clicked(0, value=-7.5), shown(1), *seconds], users)
+    f.equal(run.summary["dlq"], {"json": 2, "attributes": 1, "watch_ms": 2}, "what is no number, and a negative time, go to the DLQ")
+    got = run.features()[0]
+    f.equal((got["age"], got["age_log"], got["age_bucket"]), (-3, 0, 0), "a negative number is a number")
+    f.equal([r["labels"]["watch_ms"] for r in run.export("samples")], [5], "the times that are none count nowhere")
+
+
+def nested(f):
+    events = [shown(0, context={"a": {"b": 1}}), shown(1, context={"a": [1]}), shown(2, context={"a": None, "depth": True})]
+    run = Run(f, "nested", events, [profile("user", "u", 0, {"a": {"b": 1}}), profile("user", "u", 0, {"a": [["x"]]}),
+                                    profile("user", "u", 0, {"a": [{"b": "x"}]}), profile("user", "u", 0, {"tags": ["x", 7]})])
+    f.equal(run.summary["dlq"], {"field": 2, "attributes": 4}, "what is not flat goes to the DLQ")
+    f.equal([g["depth"] for g in run.features()], [0.6931471805599453], "a boolean is a number where one is asked for")
+
 
 def twice(f):
     events = ['{"type":"click","type":"click","user_id":"u","item_id":"i","timestamp":%d}' % T,
@@ -145,7 +162,8 @@ def twice(f):
     users = ['{"user_id":"u","timestamp":%d,"attributes":{"age":1,"age":2}}' % T,
              '{"user_id":"u","timestamp":%d,"timestamp":%d,"attributes":{}}' % (T, T)]
     run = Run(f, "twice", events, users)
-    f.equal(run.summary["dlq"].get("json", 0) >= 4, True, f"a name that comes twice is no message: {run.summary['dlq']}")
+    f.equal(run.summary["dlq"], {"json": 4}, "a name that comes twice is no message")
+    f.equal(run.summary["events"].get("click"), 2, "but in what is read over")
     f.equal(run.summary["events"].get("user_profile", 0), 0, "neither of a profile")
 
 
@@ -156,6 +174,7 @@ def main():
     bounds(f)
     renamed(f)
     numbers(f)
+    nested(f)
     twice(f)
     return f.summary()
 

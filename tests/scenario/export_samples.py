@@ -80,7 +80,7 @@ def arrow(f, state, rows):
 def usage(f):
     for options, code, words in [(["samples", "--from", "yesterday"], 2, "RFC 3339"),
                                  (["samples", "--from-sample", "-3"], 2, "number of a sample"),
-                                 (["samples", "--format", "parquet"], 2, "jsonl or arrow"),
+                                 (["samples", "--format", "parquet"], 2, "jsonl, arrow or safetensors"),
                                  (["counters", "--from", "3"], 2, "is for samples"),
                                  (["samples", "--out", "/nowhere/x"], 1, "/nowhere/x")]:
         r = f.run("export", *options, "--state", f.path("in-order"), *QUICK)

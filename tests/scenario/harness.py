@@ -6,6 +6,7 @@ import atexit
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -92,6 +93,7 @@ class Freshet:
         self.processes = []
         self.broker = None  # its address
         self.port = None  # HTTP of the daemon started last
+        self.sent = 0  # messages that simulate() gave the broker
         self.passed = self.failed = self.started = 0
         atexit.register(self.close)
 
@@ -177,7 +179,11 @@ class Freshet:
             return False
 
     def simulate(self, *args, timeout=120):
-        return self.run("simulate", "--kafka", *args, timeout=timeout)
+        """Events into the broker; their number is added to self.sent."""
+        r = self.run("simulate", "--kafka", *args, timeout=timeout)
+        told = re.search(r"(\d+) messages", r.stderr)
+        self.sent += int(told[1]) if told else 0
+        return r
 
     # ---- HTTP
 
@@ -200,6 +206,16 @@ class Freshet:
 
     def status(self):
         return self.get("/v1/status").json
+
+    def settled(self):
+        """All that simulate() sent is read (a lag of 0 is only as of the last fetch), no update window waits for
+        training, and what was published has been delivered."""
+        s = self.status()
+        return (sum(s["offsets"].get("events", {}).values()) >= self.sent and s["lag"] == 0 and not s["training"]
+                and s["updates_waiting"] == 0 and s["publish"]["waiting"] == 0)
+
+    def wait_settled(self, seconds=120):
+        wait_until(self.settled, seconds, "the end of the log, of training and of publishing")
 
     def wait_ready(self, seconds=60):
         wait_until(lambda: self.get("/readyz").status == 200, seconds, "readiness")

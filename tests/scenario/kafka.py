@@ -75,6 +75,7 @@ def run_with_kills(f, topic, parts, state, kills, seed):
             d.wait()
     d = f.start_daemon(*options, state=os.path.basename(state))
     wait_until(done, 300, "the end of the log")
+    f.wait_settled()
     return d
 
 

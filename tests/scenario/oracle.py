@@ -134,6 +134,7 @@ def agree_rich(freshet, name, config, seed, messages, partitions=1, settings=())
     freshet.equal((summary["duplicates"], summary["orphans"], summary["at"]),
                   (batch.duplicates, batch.orphans, batch.at), f"{name}: duplicates, orphans, at")
     freshet.equal(summary["profile_conflicts"], batch.past.conflicts, f"{name}: values of another type")
+    freshet.equal(summary["lengths_missing"], batch.lengths_missing, f"{name}: impressions without a length")
     freshet.equal(summary["sequences_skipped"], batch.past.skipped, f"{name}: entries without their attribute")
     for what in WHAT:
         got = exported(freshet, what, state, *with_config)

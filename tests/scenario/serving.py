@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import harness
 from harness import wait_until
@@ -26,7 +25,7 @@ def fill(f):
     done = f.simulate("--events", "20000", "--users", "200", "--items", "300", "--rate", "4")
     f.equal(done.returncode, 0, "simulate")
     f.wait_ready()
-    wait_until(lambda: f.status()["lag"] == 0 and not f.status()["training"], 60, "the end of the log")
+    f.wait_settled()
 
 
 def near(a, b):

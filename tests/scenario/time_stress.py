@@ -394,6 +394,14 @@ def jump(f):
     f.check(summary["orphans"] > calm.orphans, f"jump: and of these the feedback comes too late, {calm.orphans} orphans without it")
     f.check(summary["late"] >= late > 50, f"jump: {late} events after it are late, until the clock is there")
     f.equal(sum(summary["events"].values()), len(parts[0]), "jump: and all count")
+    f.equal(summary["time_jumps"], 0, "jump: by less than a day, which is not told")
+    far = parts[0][:n] + text([log.one("click", "hasty", "i1", at + DAY)]) + parts[0][n + 1:]
+    path = f.path("far.jsonl")
+    with open(path, "w") as to:
+        to.writelines(line + "\n" for line in far)
+    r = f.run("replay", "--events", path, *SETTINGS)
+    f.equal(json.loads(r.stdout)["time_jumps"], 1, "far jump: a file cannot refuse it, it is counted")
+    f.check(f"at={path}:{n + 1} " in r.stderr, "far jump: and told, with file and line")
     from_files(f, "jump beside another", parts)
     live = Live(f, "jump-live", 2)  # live, the other partition keeps the watermark where it is
     live.start()
@@ -421,6 +429,12 @@ def future(f):
     live.watermark_is("an event beyond max_future moves nothing")
     live.put(0, text([log.one("click", "u1", "i1", now + 50 * MINUTE)]))
     live.watermark_is("one within max_future moves it")
+    told = "the watermark is ahead of the clock"
+    wait_until(lambda: told in live.daemon.stderr(), 30, "a warning")
+    line = next(line for line in live.daemon.stderr().splitlines() if told in line)
+    f.check("topic=future partition=0" in line, "future: the log warns, naming the partition")
+    f.check(48 * MINUTE < f.status()["ahead_ms"] <= 50 * MINUTE - ORDER, "future: the status says by how much")
+    f.check("freshet_watermark_ahead_seconds 2" in f.get("/metrics").text, "future: and a metric")
     live.put_with_kill(0, after)
     got = live.end()
     f.equal((got["late"], got["dlq"]), (live.twin.late, {**got["dlq"], "future": 1}), "future: one dead letter")
@@ -578,9 +592,34 @@ def empty(f):
     f.equal(live.end()["late"], 0, "empty: nothing was late")
 
 
-CASES = (backlog, stopping, skewed_partitions, skewed_devices, jump, future, stuck, back, no_time, arrival, empty)
+# ---- (8) a partition that brings nothing but what is for the DLQ
+
+def only_bad(f):
+    log = Log(12)
+    first, second = (log.on_time(0, 150, START + n * HOUR, HOUR - MINUTE) for n in range(2))
+    live = Live(f, "only-bad", 2)
+    live.start("2s")
+    live.put(0, first)
+
+    def passed():  # such a message is never 2 s away
+        live.bad(1, text([{"type": "none"}]))
+        return f.status()["watermark"] == max(times(first)) - ORDER
+    wait_until(passed, 60, "the watermark")
+    live.twin.falls_idle(1)
+    live.watermark_is("a partition that brings nothing but bad messages is idle")
+    live.bad(1, text([{"type": "none"}]))
+    live.put(0, second)
+    live.watermark_is("and stays so")
+    shown = {p["partition"]: (p["watermark"], p["idle"], p["lag"]) for p in f.status()["partitions"]}
+    f.equal(shown[1], (None, True, 0), "only-bad: the status shows it")
+    f.equal(shown[0][0], max(times(second)) - ORDER, "only-bad: and the watermark of the other one")
+    live.daemon.stop()
+
+
+CASES = (backlog, stopping, skewed_partitions, skewed_devices, jump, future, stuck, back, no_time, arrival, empty, only_bad)
 TOPICS = {"backlog-kafka": 4, "burst": 4, "stopping": 2, "skewed-live": 3, "devices-live": 2, "jump-live": 2, "future": 1,
-          "stuck-live": 2, "back-live": 2, "no-time-live": 2, "arrival-0": 3, "arrival-1": 3, "empty": 4}
+          "stuck-live": 2, "back-live": 2, "no-time-live": 2, "arrival-0": 3, "arrival-1": 3, "empty": 4,
+          "only-bad": 2}
 
 
 def main():

@@ -30,7 +30,13 @@ static int net_of(const char *kind, const char *of, uint32_t side, const struct 
     for (uint32_t i = 0; options[i].name != NULL; i++)
         block.options[i] = options[i];
     const struct net_head head = {.name = "y", .of = "block", .loss = "logloss", .weight = 1};
-    const struct net_spec spec = {3, 1, 1, inputs, &block, &head, BATCH};
+    const struct net_spec spec = {.n_inputs = 3,
+                                  .n_blocks = 1,
+                                  .n_heads = 1,
+                                  .inputs = inputs,
+                                  .blocks = &block,
+                                  .heads = &head,
+                                  .batch = BATCH};
     return net_new(&spec, ret_net, NULL, err);
 }
 
@@ -54,7 +60,7 @@ static void found_init(struct found *f, uint32_t k, uint32_t levels, struct rng 
     struct err err;
     *f = (struct found){0};
     cr_assert_eq(net_of("sim", "past", 0, options, &f->net, &err), 0, "%s", err.message);
-    f->layer = &f->net->layers[0];
+    f->layer = &f->net->layers[f->net->n_layers - 1]; // before it the sequence is expanded
     f->params = mem_array(net_param_floats(f->net), sizeof *f->params);
     net_init(f->net, 7, f->params);
     for (uint32_t i = 0; i < BATCH; i++)

@@ -10,6 +10,7 @@
 #include "state/keys.h"
 #include "state/sequence.h"
 #include "store_fake.h"
+#include "tests/unit/schedule.h"
 
 enum { EVENTS = 4000, USERS = 40, ITEMS = 15, PARTITIONS = 3, MIN = 60000, HOUR = 3600000, DAY = 86400000 };
 
@@ -68,16 +69,6 @@ static struct event *events_new(uint64_t seed)
 }
 
 // ---- one run ----------------------------------------------------------------------------------------------
-
-struct schedule {
-    const char *name;
-    uint64_t cache_bytes;
-    uint32_t commit_every;
-    uint32_t trim_every;
-    uint32_t restart; // once in so many events, after a commit; 0: never
-    uint32_t crash;   // once in so many events: back to the last commit; 0: never
-    bool lag;         // a commit becomes durable at the next one only
-};
 
 struct run {
     struct state_options options;
@@ -165,12 +156,13 @@ static void run_commit(struct run *run, uint32_t events, bool lag)
         run_durable(run);
 }
 
-static void run_open(struct run *run)
+static uint32_t run_open(struct run *run)
 {
     entities_free(run->es);
     run->es = entities_new(&run->options, run->store, run->store->n == 0);
     if (run->committed > 0)
         entities_watermark(run->es, run->events[run->committed - 1].watermark);
+    return run->committed;
 }
 
 static int digest_entity(void *context, struct entity *e)
@@ -186,33 +178,22 @@ static int digest_entity(void *context, struct entity *e)
     return 0;
 }
 
+static void run_trim(struct run *run)
+{
+    entities_trim(run->es);
+}
+
+static const struct schedule_calls calls = {event_apply, run_commit, run_trim, run_durable, run_open};
+
 static struct run *run_new(const struct state_options *options, const struct event *events,
                            const struct schedule *s)
 {
     struct run *run = mem_zalloc(sizeof *run);
-    struct rng r = rng_of(s->commit_every + s->restart);
     run->options = *options;
     run->options.cache_bytes = s->cache_bytes;
     run->events = events;
     cr_assert_eq(store_open("", NULL, &run->store, NULL), 0);
-    run_open(run);
-    for (uint32_t i = 0; i < EVENTS; i++) {
-        event_apply(run, i);
-        if (rng_below(&r, s->commit_every) == 0)
-            run_commit(run, i + 1, s->lag);
-        if (rng_below(&r, s->trim_every) == 0)
-            entities_trim(run->es);
-        if (s->restart > 0 && rng_below(&r, s->restart) == 0) {
-            run_commit(run, i + 1, false);
-            run_open(run);
-        }
-        if (s->crash > 0 && rng_below(&r, s->crash) == 0) {
-            run_durable(run); // what is in the commit thread still gets through
-            run_open(run);
-            i = run->committed - 1; // wraps to start again from 0
-        }
-    }
-    run_commit(run, EVENTS, false);
+    schedule_run(s, &calls, run, EVENTS);
     cr_assert_eq(entities_each(run->es, ENTITY_USER, digest_entity, run, NULL), 0);
     cr_assert_eq(entities_each(run->es, ENTITY_ITEM, digest_entity, run, NULL), 0);
     return run;
@@ -226,13 +207,13 @@ static void run_free(struct run *run)
 }
 
 static const struct schedule schedules[] = {
-    {"everything in memory", UINT64_C(1) << 30, EVENTS * 10, EVENTS, 0, 0, false},
-    {"a commit an event, nothing cached", 0, 1, 1, 0, 0, false},
-    {"small cache", 40000, 20, 5, 0, 0, false},
-    {"commits that take long", 40000, 20, 5, 0, 0, true},
-    {"restarts", 60000, 50, 10, 100, 0, false},
-    {"crashes", 60000, 50, 10, 0, 100, true},
-    {"restarts with a large cache", UINT64_C(1) << 30, 300, 10, 500, 700, true},
+    {"everything in memory", UINT64_C(1) << 30, EVENTS * 10, EVENTS, 0, 0, false, 0},
+    {"a commit an event, nothing cached", 0, 1, 1, 0, 0, false, 0},
+    {"small cache", 40000, 20, 5, 0, 0, false, 0},
+    {"commits that take long", 40000, 20, 5, 0, 0, true, 0},
+    {"restarts", 60000, 50, 10, 100, 0, false, 0},
+    {"crashes", 60000, 50, 10, 0, 100, true, 0},
+    {"restarts with a large cache", UINT64_C(1) << 30, 300, 10, 500, 700, true, 0},
 };
 
 static void compare_schedules(const struct state_options *options, uint64_t seed)

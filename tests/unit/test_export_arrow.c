@@ -285,12 +285,14 @@ Test(export_arrow, holds_what_jsonl_holds)
         {"update.enabled", "false"},
         {"join.emit", "first_label"},
         {"join.corrections", "true"},
+        {"join.labels", "{all: {}, completion: {of: watch, length: whole}}"},
         {"join.keep_negatives", "{click: 0.5, all: 0.8}"},
         {"tables", "{users: {dim: 8, rows: 1k}, items: {dim: 8, rows: 1k}, cats: {dim: 8, rows: 1k}}"},
         {"sequences", "{click: {last: 30, with: [category]}}"},
         {"features",
          "{user_id: {id: user, table: users}, item_id: {id: item, table: items}, hour: {hour: timestamp},"
-         " device: {id: context.device}, x: {number: context.x}, bucket: {number: context.x, bucketize: "
+         " device: {id: context.device}, x: {number: context.x}, whole: {number: context.n}, bucket: "
+         "{number: context.x, bucketize: "
          "[0.5, 1]},"
          " ctr: {rate: click/impression, of: item, window: 1d, smooth: [1, 20]},"
          " n: {count: impression, of: user, window: 1d}, clicks: {sequence: click, last: 20, table: items},"

@@ -36,8 +36,14 @@ static void bench_init(struct bench *b, struct layer_value first, struct layer_v
                                     .n_of = 1,
                                     .of = of,
                                     .options = {{"mlp", .dims = {WIDE}}, first, second}};
-    const struct net_head head = {"click", "deep", "logloss", 1, ""};
-    const struct net_spec spec = {1, 1, 1, &input, &block, &head, BATCH};
+    const struct net_head head = {.name = "click", .of = "deep", .loss = "logloss", .weight = 1};
+    const struct net_spec spec = {.n_inputs = 1,
+                                  .n_blocks = 1,
+                                  .n_heads = 1,
+                                  .inputs = &input,
+                                  .blocks = &block,
+                                  .heads = &head,
+                                  .batch = BATCH};
     struct rng rng = rng_of(3);
     struct err err;
     *b = (struct bench){0};
@@ -156,7 +162,8 @@ Test(fc, running_statistics)
         cr_assert(fabs((double)b.params[mean->offset] - e * (1 - left)) < 1e-5);
         cr_assert(fabs((double)b.params[var->offset] - (v + (1 - v) * left)) < 1e-5);
         run(&b, BATCH, true, true);
-        net_step(b.net, b.params, b.accum, b.gradient, 1, 0);
+        net_step(b.net, &(struct optimizer){0}, &(struct optimizer_at){.step = 1}, 1, b.params, b.accum,
+                 b.gradient);
     }
     run(&b, BATCH, true, false);
     const float frozen = output(&b)->x[7];

@@ -10,6 +10,7 @@
 #include "state/entity.h"
 #include "state/keys.h"
 #include "store_fake.h"
+#include "tests/unit/schedule.h"
 
 enum { EVENTS = 3000, USERS = 12, ITEMS = 9, GROUPINGS = 2, VALUES = 4, PARTITIONS = 2, MEASURES = 3 };
 enum { MINUTE = 60000, HOUR = 3600000, STEP_USER = 2 * HOUR / 16, STEP_ITEM = 3 * HOUR / 16 };
@@ -419,15 +420,6 @@ static uint64_t model_apply(struct model *m, const struct event *e)
 
 // ---- the events, for entities -----------------------------------------------------------------------------
 
-struct schedule {
-    const char *name;
-    uint64_t cache_bytes;
-    uint32_t commit_every, trim_every;
-    uint32_t restart, crash; // once in so many events; 0: never
-    bool lag;                // a commit becomes durable at the next one only
-    uint64_t sweep;          // keys a commit
-};
-
 struct run {
     struct state_options options;
     const struct schedule *schedule;
@@ -597,7 +589,7 @@ static void run_commit(struct run *run, uint32_t events, bool lag)
         run_durable(run);
 }
 
-static void run_open(struct run *run)
+static uint32_t run_open(struct run *run)
 {
     entities_free(run->es);
     buried_done(&run->found);
@@ -607,6 +599,7 @@ static void run_open(struct run *run)
     if (run->committed > 0)
         entities_watermark(run->es, run->events[run->committed - 1].watermark);
     cr_assert_eq(entities_gone_load(run->es, run->open, NULL), 0);
+    return run->committed;
 }
 
 static int digest_entity(void *context, struct entity *e)
@@ -621,34 +614,28 @@ static int digest_entity(void *context, struct entity *e)
     return 0;
 }
 
+static void run_apply(struct run *run, uint32_t i)
+{
+    run->reads[i] = real_apply(run, &run->events[i]);
+}
+
+static void run_trim(struct run *run)
+{
+    entities_trim(run->es);
+}
+
+static const struct schedule_calls calls = {run_apply, run_commit, run_trim, run_durable, run_open};
+
 static struct run *run_new(const struct event *events, const struct schedule *s)
 {
     struct run *run = mem_zalloc(sizeof *run);
-    struct rng r = rng_of(s->commit_every + s->restart);
     run->options = options;
     run->options.cache_bytes = s->cache_bytes;
     run->schedule = s;
     run->events = events;
     run->open = store_batch_new();
     cr_assert_eq(store_open("", NULL, &run->store, NULL), 0);
-    run_open(run);
-    for (uint32_t i = 0; i < EVENTS; i++) {
-        run->reads[i] = real_apply(run, &events[i]);
-        if (rng_below(&r, s->commit_every) == 0)
-            run_commit(run, i + 1, s->lag);
-        if (rng_below(&r, s->trim_every) == 0)
-            entities_trim(run->es);
-        if (s->restart > 0 && rng_below(&r, s->restart) == 0) {
-            run_commit(run, i + 1, false);
-            run_open(run);
-        }
-        if (s->crash > 0 && rng_below(&r, s->crash) == 0) {
-            run_durable(run); // what is in the commit thread still gets through
-            run_open(run);
-            i = run->committed - 1; // wraps to start again from 0
-        }
-    }
-    run_commit(run, EVENTS, false);
+    schedule_run(s, &calls, run, EVENTS);
     for (int kind = ENTITY_USER; kind <= ENTITY_GROUP; kind++)
         cr_assert_eq(entities_each(run->es, (enum entity_kind)kind, digest_entity, run, NULL), 0);
     return run;

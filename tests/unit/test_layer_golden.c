@@ -146,8 +146,14 @@ static struct net *case_net(const struct golden_case *k, uint32_t n)
     struct net_block block = {.name = "block", .n_of = n_sequences > 0 ? n_sequences : n, .of = of};
     snprintf(block.kind, NET_NAME, "%s", k->kind);
     memcpy(block.options, k->options, sizeof k->options);
-    const struct net_head head = {"y", "block", "logloss", 1, ""};
-    const struct net_spec spec = {n, 1, 1, inputs, &block, &head, BATCH};
+    const struct net_head head = {.name = "y", .of = "block", .loss = "logloss", .weight = 1};
+    const struct net_spec spec = {.n_inputs = n,
+                                  .n_blocks = 1,
+                                  .n_heads = 1,
+                                  .inputs = inputs,
+                                  .blocks = &block,
+                                  .heads = &head,
+                                  .batch = BATCH};
     struct net *net;
     struct err err;
     cr_assert_eq(net_new(&spec, &net, NULL, &err), 0, "%s: %s", k->name, err.message);

@@ -188,6 +188,7 @@ struct bench {
     uint32_t offsets[BATCH + 1];
     uint64_t seeds[BATCH];
     float *params, *dparams, *c;
+    struct packs *packs; // NULL: by the BLAS
 };
 
 static void case_input(struct net_input *in, uint32_t i, const char *spec)
@@ -218,8 +219,14 @@ static struct net *case_net(const struct layer_case *k)
                                   {.name = "pooled", .kind = "mean", .n_of = 1, .of = one}};
     snprintf(blocks[0].kind, NET_NAME, "%s", k->kind);
     memcpy(blocks[0].options, k->options, sizeof k->options);
-    struct net_head head = {"y", "block", "logloss", 1, ""};
-    struct net_spec spec = {n, 1, 1, inputs, blocks, &head, BATCH};
+    struct net_head head = {.name = "y", .of = "block", .loss = "logloss", .weight = 1};
+    struct net_spec spec = {.n_inputs = n,
+                            .n_blocks = 1,
+                            .n_heads = 1,
+                            .inputs = inputs,
+                            .blocks = blocks,
+                            .heads = &head,
+                            .batch = BATCH};
     struct net *net;
     struct err err;
     if (net_new(&spec, &net, NULL, &err) == 0)
@@ -295,6 +302,7 @@ static struct layer_context context_of(const struct bench *b, float *dparams)
 {
     return (struct layer_context){.n = b->n,
                                   .params = b->params,
+                                  .packs = b->packs,
                                   .dparams = dparams,
                                   .scratch = b->layer->scratch,
                                   .training = true,
@@ -447,6 +455,61 @@ Test(layers, frozen_gives_the_same_gradients, .init = gemm_setup)
             free(frozen);
             free(gradients[j]);
         }
+        bench_done(&b);
+    }
+}
+
+static float *output_copy(const struct value *v)
+{
+    float *copy = mem_array((size_t)v->rows * v->dim + 1, sizeof *copy);
+    for (uint32_t i = 0; i < v->rows; i++)
+        memcpy(copy + i * v->dim, v->x + i * v->stride, v->dim * sizeof *copy);
+    return copy;
+}
+
+static void check_close_and_free(const float *a, float *b, size_t n, uint32_t at)
+{
+    for (size_t i = 0; i < n; i++)
+        cr_assert(fabsf(a[i] - b[i]) <= 1e-4f * fmaxf(1, fabsf(a[i])), "case %u, %s: %g, not %g", at,
+                  cases[at].kind, (double)b[i], (double)a[i]);
+    free(b);
+}
+
+// Forward and back, with weights packed in the first pass and met again in the second, with other parameters by the
+// BLAS in between.
+Test(layers, packed_weights_give_the_same, .init = gemm_setup)
+{
+    struct err err;
+    enum packed_kernel kernel;
+    cr_assert_eq(packed_kernel_choose(PACKED_AUTO, &kernel, &err), 0);
+    for (uint32_t i = 0; i < CASES; i++) {
+        struct bench b;
+        struct packs packs;
+        bench_init(&b, &cases[i], BATCH, 400 + i);
+        packs_init(&packs, kernel);
+        b.dense = false;
+        const struct layer *l = b.layer;
+        float *out = NULL, *gradients[MAX_IN] = {NULL};
+        for (uint32_t pass = 0; pass < 4; pass++) {
+            b.packs = pass % 2 != 0 ? &packs : NULL;
+            for (size_t j = 0; j < l->n_params; j++)
+                b.params[j] *= pass == 2 ? 2 : pass == 3 ? 0.5f : 1;
+            bench_backward(&b, 0, 1e30f, NULL);
+            if (pass == 0)
+                out = output_copy(l->out);
+            else if (pass != 2)
+                check_close_and_free(out, output_copy(l->out), (size_t)l->out->rows * l->out->dim, i);
+            for (uint32_t j = 0; j < l->n_in; j++)
+                if (pass == 0)
+                    gradients[j] = gradient_copy(l->in[j]);
+                else if (pass != 2 && l->in[j]->wanted)
+                    check_close_and_free(gradients[j], gradient_copy(l->in[j]),
+                                         (size_t)l->in[j]->rows * l->in[j]->dim, i);
+        }
+        free(out);
+        for (uint32_t j = 0; j < l->n_in; j++)
+            free(gradients[j]);
+        packs_done(&packs);
         bench_done(&b);
     }
 }

@@ -47,21 +47,21 @@ static void setup_init(struct setup *s, uint32_t batch)
         .of = {{"clicks"}, {"user", "item", "pooled", "age"}},
         .options = {.n_tables = N_TABLES,
                     .bootstrap_samples = 1000,
-                    .dense_lr = 0.05f,
+                    .dense = {.kind = OPTIMIZER_ADAGRAD, .lr = 0.05f},
                     .epochs = 1,
                     .seed = 3,
                     .auc_samples = 100000},
     };
     for (uint32_t t = 0; t < N_TABLES; t++)
-        s->tables[t] = (struct table_options){.name = t == 0 ? "users" : "items",
-                                              .dim = DIM,
-                                              .rows = 500,
-                                              .admit = 1,
-                                              .expire_ms = 50 * 1000,
-                                              .lr = 0.1f,
-                                              .init = 0.1f,
-                                              .accum = 0.01f,
-                                              .seed = t + 1};
+        s->tables[t] = (struct table_options){
+            .name = t == 0 ? "users" : "items",
+            .dim = DIM,
+            .rows = 500,
+            .admit = 1,
+            .expire_ms = 50 * 1000,
+            .init = 0.1f,
+            .optimizer = {.kind = OPTIMIZER_ROWWISE_ADAGRAD, .lr = 0.1f, .accum = 0.01f},
+            .seed = t + 1};
     s->options.tables = s->tables;
     s->options.net = (struct net_spec){.n_inputs = N_INPUTS,
                                        .n_blocks = 2,
@@ -289,6 +289,61 @@ Test(model, the_same_samples_give_the_same_bytes_however_they_are_cut)
     }
 }
 
+// While all layers are trained, when they freeze, when a blob is loaded, when others come from elsewhere: never the
+// weights of before.
+Test(model, packed_weights_are_those_of_the_version)
+{
+    struct setup s;
+    struct err err;
+    setup_init(&s, 32);
+    s.options.bootstrap_samples = 2000;
+    struct model *m[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        s.options.kernel = PACKED_BLAS;
+        if (i > 0)
+            cr_assert_eq(packed_kernel_choose(PACKED_AUTO, &s.options.kernel, &err), 0);
+        m[i] = setup_model(&s);
+    }
+    float got[3][2][1000];
+    for (uint32_t update = 0; update < 4; update++) {
+        struct columns *c = columns_draw(update, 1000, 1000);
+        for (uint32_t i = 0; i < 3; i++) {
+            train(m[i], c, i == 2 ? 96 : 1000);
+            if (i == 2) { // what a restart does, into a model that has packed others
+                struct buf blob = {0};
+                model_dense_save(m[1], &blob);
+                cr_assert_eq(
+                    model_dense_load(m[2], (struct str){(const char *)blob.data, (uint32_t)blob.len}, &err),
+                    0);
+                buf_done(&blob);
+            }
+            const struct model_samples view = columns_view(c, 0, 1000);
+            model_predict(m[i], &view, (float *[]){got[i][0], got[i][1]});
+        }
+        for (uint32_t j = 0; j < 1000; j++)
+            cr_assert_float_eq(got[0][0][j], got[1][0][j], 1e-4);
+        cr_assert_arr_eq(got[1][0], got[2][0], sizeof got[1][0]);
+        cr_assert(models_equal(m[1], m[2]), "the same samples give the same bytes however they are cut");
+        columns_free(c);
+    }
+    struct columns *c = columns_draw(9, 1000, 1000); // frozen, and other layers come
+    for (uint32_t i = 0; i < 3; i++) {
+        struct model_report report;
+        const struct model_samples view = columns_view(c, 0, 1000);
+        struct model_update *u = model_update_new(m[i]);
+        model_update_params(u, model_params(m[0]));
+        model_update_finish(u, 0, &report);
+        model_apply(m[i], u);
+        model_predict(m[i], &view, (float *[]){got[i][0], got[i][1]});
+    }
+    for (uint32_t j = 0; j < 1000; j++)
+        cr_assert_float_eq(got[0][0][j], got[1][0][j], 1e-4);
+    cr_assert_arr_eq(got[1][0], got[2][0], sizeof got[1][0]);
+    columns_free(c);
+    for (uint32_t i = 0; i < 3; i++)
+        model_free(m[i]);
+}
+
 Test(model, dense_layers_freeze_at_a_batch_boundary_and_stay)
 {
     struct setup s;
@@ -392,6 +447,77 @@ Test(model, what_an_update_gives_out_is_the_model_after_it)
     }
     model_free(m);
     model_free(copy);
+}
+
+// What is stored of a model into a new one: rows; dense layers as of their last training; the two counts.
+static struct model *restarted(const struct setup *s, struct model *m, const struct buf *dense)
+{
+    struct model *to = setup_model(s);
+    cr_assert_eq(model_dense_load(to, (struct str){(const char *)dense->data, (uint32_t)dense->len}, NULL),
+                 0);
+    model_resume(to, model_trained(m), model_steps(m));
+    for (uint32_t t = 0; t < N_TABLES; t++)
+        for (uint32_t i = 0; i < table_count(model_table(m, t)); i++) {
+            const struct table_row *row = table_row(model_table(m, t), i);
+            row_into_table(to, t, row->id, row, true);
+        }
+    model_free(m);
+    return to;
+}
+
+static struct optimizer optimizer_all(enum optimizer_kind kind)
+{
+    const bool ftrl = kind == OPTIMIZER_FTRL;
+    return (struct optimizer){.kind = kind,
+                              .lr = kind == OPTIMIZER_ADAM ? 0.005f : 0.05f,
+                              .accum = kind == OPTIMIZER_ADAM ? 0 : 0.01f,
+                              .beta1 = 0.9f,
+                              .beta2 = 0.999f,
+                              .beta = 1,
+                              .l1 = 0.01f,
+                              .l2 = 0.01f,
+                              .weight_decay = ftrl ? 0 : 0.01f,
+                              .decoupled = kind == OPTIMIZER_ADAM,
+                              .clip_norm = 0.1f,
+                              .warmup = ftrl ? 0 : 700};
+}
+
+// One model goes on, the other begins anew from what is stored after every update; the freeze falls in between.
+Test(model, a_restart_changes_no_byte_with_any_optimizer)
+{
+    for (uint32_t kind = 0; kind <= OPTIMIZER_ROWWISE_ADAGRAD; kind++) {
+        struct setup s;
+        setup_init(&s, 32);
+        s.options.epochs = 2;
+        s.blocks[1].options[1] = (struct layer_value){.name = "dropout", .number = 0.2};
+        s.options.dense = optimizer_all(kind % OPTIMIZER_ROWWISE_ADAGRAD);
+        for (uint32_t t = 0; t < N_TABLES; t++)
+            s.tables[t].optimizer = optimizer_all(kind);
+        struct model *m = setup_model(&s), *again = setup_model(&s);
+        struct buf dense = {0}, after = {0};
+        for (uint32_t update = 0; update < 6; update++) {
+            struct columns *c = columns_draw(update, 500, 1000);
+            const bool frozen = model_frozen(again);
+            train(m, c, 500);
+            train(again, c, 96);
+            buf_clear(&after);
+            model_dense_save(again, &after);
+            cr_assert(!frozen || memcmp(after.data + 13, dense.data + 13, dense.len - 13) == 0);
+            if (!frozen) {
+                buf_clear(&dense);
+                buf_put(&dense, after.data, after.len);
+            }
+            again = restarted(&s, again, &dense);
+            cr_assert(models_equal(m, again), "%s, update %u", optimizer_name(kind), update);
+            cr_assert_eq(model_steps(m), 32 * (update + 1));
+            columns_free(c);
+        }
+        cr_assert(model_frozen(m));
+        buf_done(&dense);
+        buf_done(&after);
+        model_free(m);
+        model_free(again);
+    }
 }
 
 Test(model, rows_that_are_not_seen_any_more_go)
@@ -657,7 +783,7 @@ static void golden_run(uint32_t epochs)
     for (uint32_t t = 0; t < N_TABLES; t++)
         s.tables[t].init = 0;
     struct model *m = setup_model(&s);
-    golden_into_model(&g, m, s.tables[0].accum);
+    golden_into_model(&g, m, s.tables[0].optimizer.accum);
     struct columns *c = golden_columns(&g);
     golden_check_predictions(&g, m, c, "before");
     train(m, c, c->n);

@@ -217,6 +217,11 @@ Test(multitask, a_pair_takes_its_negative_back, .init = gemm_setup)
     golden_done(&g);
 }
 
+#define HEAD(head, by, factor)                                              \
+    {                                                                       \
+        .name = head, .of = "x", .loss = by, .weight = 1, .through = factor \
+    }
+
 // A head goes through an earlier one, by the logloss, and no further.
 Test(multitask, through_what_is_there)
 {
@@ -224,11 +229,11 @@ Test(multitask, through_what_is_there)
         struct net_head heads[3];
         const char *message;
     } wrong[] = {
-        {{{"a", "x", "logloss", 1, "b"}, {"b", "x", "logloss", 1, ""}, {"c", "x", "logloss", 1, ""}},
+        {{HEAD("a", "logloss", "b"), HEAD("b", "logloss", ""), HEAD("c", "logloss", "")},
          "head \"a\": no earlier head \"b\""},
-        {{{"a", "x", "fnw", 1, ""}, {"b", "x", "logloss", 1, "a"}, {"c", "x", "logloss", 1, ""}},
+        {{HEAD("a", "fnw", ""), HEAD("b", "logloss", "a"), HEAD("c", "logloss", "")},
          "head \"b\" through \"a\": both must have the loss logloss"},
-        {{{"a", "x", "logloss", 1, ""}, {"b", "x", "logloss", 1, "a"}, {"c", "x", "logloss", 1, "b"}},
+        {{HEAD("a", "logloss", ""), HEAD("b", "logloss", "a"), HEAD("c", "logloss", "b")},
          "head \"c\": head \"b\" goes through another itself"},
     };
     const struct net_input input = {"x", .dim = 3};

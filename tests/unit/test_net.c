@@ -1,403 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Nets as wholes: what net_new refuses and how it says so; two nets against PyTorch's numbers
 // (tests/golden/make_net_golden.py); random graphs against their naive twins and finite differences.
-#include "models/net.h"
-
-#include <criterion/criterion.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/buf.h"
-#include "base/mem.h"
-#include "base/rng.h"
-#include "models/gemm.h"
-#include "models/plan.h"
 #include "tests/unit/golden.h"
+#include "tests/unit/net_build.h"
 
 TestSuite(net, .init = gemm_setup);
-
-enum { MAX_INPUTS = 8, MAX_BLOCKS = 10, MAX_HEADS = 4, MAX_OF = 6 };
-
-// ---- writing nets down ------------------------------------------------------------------------------------
-
-struct build {
-    struct net_input inputs[MAX_INPUTS];
-    struct net_block blocks[MAX_BLOCKS];
-    struct net_head heads[MAX_HEADS];
-    char of[MAX_BLOCKS][MAX_OF][NET_NAME];
-    struct net_spec spec;
-};
-
-static void build_init(struct build *b, uint32_t batch)
-{
-    *b = (struct build){.spec = {.batch = batch}};
-    b->spec.inputs = b->inputs;
-    b->spec.blocks = b->blocks;
-    b->spec.heads = b->heads;
-}
-
-static void add_input(struct build *b, const char *name, enum net_input_kind kind, uint32_t table,
-                      uint32_t dim)
-{
-    struct net_input *input = &b->inputs[b->spec.n_inputs++];
-    *input = (struct net_input){.kind = kind, .table = table, .dim = dim, .max_len = 6};
-    snprintf(input->name, NET_NAME, "%s", name);
-}
-
-static void add_option(struct build *b, struct layer_value option)
-{
-    struct layer_value *o = b->blocks[b->spec.n_blocks - 1].options;
-    while (o->name != NULL)
-        o++;
-    *o = option;
-}
-
-// `of`: names with blanks between; dims end with 0.
-static void add_block(struct build *b, const char *name, const char *kind, const char *of,
-                      const uint32_t dims[NET_DIMS_MAX], const char *activation)
-{
-    uint32_t at = b->spec.n_blocks++;
-    struct net_block *block = &b->blocks[at];
-    *block = (struct net_block){.of = b->of[at]};
-    snprintf(block->name, NET_NAME, "%s", name);
-    snprintf(block->kind, NET_NAME, "%s", kind);
-    for (int used = 0; sscanf(of, "%63s%n", block->of[block->n_of], &used) == 1; of += used)
-        cr_assert_lt(block->n_of++, MAX_OF - 1);
-    struct layer_value widths = {.name = kind};
-    for (uint32_t i = 0; dims != NULL && i < NET_DIMS_MAX; i++)
-        widths.dims[i] = dims[i];
-    if (dims != NULL)
-        add_option(b, widths);
-    if (activation[0] != 0)
-        add_option(b, (struct layer_value){.name = "activation", .text = activation});
-}
-
-static void add_head(struct build *b, const char *name, const char *of, float weight)
-{
-    struct net_head *head = &b->heads[b->spec.n_heads++];
-    *head = (struct net_head){.loss = "logloss", .weight = weight};
-    snprintf(head->name, NET_NAME, "%s", name);
-    snprintf(head->of, NET_NAME, "%s", of);
-}
-
-#define DIMS(...) ((const uint32_t[NET_DIMS_MAX]){__VA_ARGS__})
-
-static void add_inputs(struct build *b)
-{
-    add_input(b, "user", NET_INPUT_ID, 0, 8);
-    add_input(b, "item", NET_INPUT_ID, 1, 8);
-    add_input(b, "clicks", NET_INPUT_SEQUENCE, 1, 8);
-    add_input(b, "age", NET_INPUT_NUMBER, 0, 1);
-    add_input(b, "ctr", NET_INPUT_NUMBER, 0, 1);
-    add_block(b, "pooled", "mean", "clicks", NULL, "");
-}
-
-static void build_mlp(struct build *b, uint32_t batch)
-{
-    build_init(b, batch);
-    add_inputs(b);
-    add_block(b, "bottom", "mlp", "user age item pooled ctr", DIMS(32, 16), "relu");
-    add_head(b, "click", "bottom", 1);
-    add_head(b, "like", "bottom", 0.5f);
-}
-
-static void build_towers(struct build *b, uint32_t batch)
-{
-    build_init(b, batch);
-    add_inputs(b);
-    add_block(b, "shared", "mlp", "user", DIMS(6, 5), "none");
-    add_block(b, "left", "mlp", "user pooled", DIMS(16, 8), "");
-    add_block(b, "right", "mlp", "item ctr shared", DIMS(12, 7), "relu");
-    add_block(b, "both", "concat", "left right", NULL, "");
-    add_block(b, "top", "mlp", "both user", DIMS(12), "relu");
-    add_head(b, "click", "top", 1);
-    add_head(b, "like", "both", 0.5f);
-}
-
-static struct net *build_net(const struct build *b)
-{
-    struct net *net;
-    struct err err;
-    cr_assert_eq(net_new(&b->spec, &net, NULL, &err), 0, "%s", err.message);
-    return net;
-}
-
-// ---- batches ----------------------------------------------------------------------------------------------
-
-enum { N = 9, ROWS = 30, DIM = 8, STRIDE = 11, SEQUENCE = 6 };
-
-struct samples {
-    float vectors[2][ROWS * STRIDE];
-    struct net_rows tables[2];
-    uint32_t ids[MAX_INPUTS][N * SEQUENCE], lengths[MAX_INPUTS][N + 1];
-    float values[MAX_INPUTS][N], targets[MAX_HEADS][N], loads[MAX_HEADS][N], p[MAX_HEADS][N];
-    const uint32_t *slots[MAX_INPUTS], *offsets[MAX_INPUTS];
-    const float *numbers[MAX_INPUTS], *labels[MAX_HEADS], *weights[MAX_HEADS];
-    float *ret_p[MAX_HEADS];
-    struct net_batch batch;
-};
-
-static void samples_tables(struct samples *s, struct rng *rng)
-{
-    for (uint32_t t = 0; t < 2; t++) {
-        for (uint32_t i = 0; i < ROWS * STRIDE; i++)
-            s->vectors[t][i] = (float)rng_normal(rng);
-        s->tables[t] = (struct net_rows){s->vectors[t], STRIDE};
-    }
-}
-
-static uint32_t random_slot(struct rng *rng)
-{
-    return rng_below(rng, 10) == 0 ? UINT32_MAX : (uint32_t)rng_below(rng, ROWS);
-}
-
-static void samples_init(struct samples *s, const struct net_spec *spec, uint32_t n, uint64_t seed)
-{
-    struct rng rng = rng_of(seed);
-    *s = (struct samples){0};
-    samples_tables(s, &rng);
-    for (uint32_t i = 0; i < spec->n_inputs; i++) {
-        for (uint32_t j = 0; j < n; j++) {
-            s->lengths[i][j + 1] = s->lengths[i][j] + (uint32_t)rng_below(&rng, SEQUENCE + 1);
-            s->values[i][j] = (float)rng_normal(&rng);
-        }
-        for (uint32_t j = 0; j < N * SEQUENCE; j++)
-            s->ids[i][j] = random_slot(&rng);
-        s->slots[i] = s->ids[i];
-        s->offsets[i] = s->lengths[i];
-        s->numbers[i] = s->values[i];
-    }
-    for (uint32_t h = 0; h < spec->n_heads; h++) {
-        for (uint32_t j = 0; j < n; j++) {
-            s->targets[h][j] = rng_below(&rng, 2) == 0 ? 0 : (float)rng_below(&rng, 3) / 2;
-            s->loads[h][j] = (float)rng_uniform(&rng) * 2;
-        }
-        s->labels[h] = s->targets[h];
-        s->weights[h] = h % 2 == 0 ? s->loads[h] : NULL;
-        s->ret_p[h] = s->p[h];
-    }
-    s->batch = (struct net_batch){.n = n,
-                                  .tables = s->tables,
-                                  .slots = s->slots,
-                                  .offsets = s->offsets,
-                                  .numbers = s->numbers,
-                                  .labels = s->labels,
-                                  .weights = s->weights};
-}
-
-static float *params_new(const struct net *net)
-{
-    float *params = mem_array(net_param_floats(net) + 1, sizeof *params);
-    net_init(net, 7, params);
-    return params;
-}
-
-static double loss_of(struct net *net, const float *params, struct samples *s)
-{
-    net_forward(net, params, &s->batch, s->ret_p);
-    return net_loss(net, &s->batch);
-}
-
-// ---- what net_new refuses ---------------------------------------------------------------------------------
-
-static void refused(const struct build *b, uint32_t block, const char *message)
-{
-    struct net *net = (struct net *)b;
-    uint32_t at = 77;
-    struct err err = {0};
-    cr_assert_eq(net_new(&b->spec, &net, &at, &err), -1, "should be refused: %s", message);
-    cr_assert_eq(net, (const struct net *)b);
-    cr_assert_eq(err.code, ERR_CONFIG);
-    cr_assert_str_eq(err.message, message);
-    cr_assert_eq(at, block, "%u", at);
-}
-
-Test(net, refuses_names_that_are_not_there)
-{
-    struct build b;
-    build_mlp(&b, 4);
-    snprintf(b.of[1][2], NET_NAME, "itme");
-    refused(&b, 1, "block \"bottom\": no input or block \"itme\"; did you mean \"item\"?");
-    snprintf(b.of[1][2], NET_NAME, "something_else");
-    refused(&b, 1,
-            "block \"bottom\": no input or block \"something_else\"; "
-            "there are: user, item, clicks, age, ctr, pooled");
-    build_mlp(&b, 4);
-    snprintf(b.heads[1].of, NET_NAME, "botom");
-    refused(&b, 3, "head \"like\": no input or block \"botom\"; did you mean \"bottom\"?");
-    build_towers(&b, 4);
-    snprintf(b.of[1][0], NET_NAME, "both");
-    refused(&b, 1, "block \"shared\": block \"both\" must stand before it");
-    snprintf(b.of[1][0], NET_NAME, "shared");
-    refused(&b, 1, "block \"shared\": block \"shared\" must stand before it");
-}
-
-Test(net, refuses_names_that_clash)
-{
-    struct build b;
-    build_mlp(&b, 4);
-    snprintf(b.inputs[2].name, NET_NAME, "user");
-    refused(&b, UINT32_MAX, "two inputs are named \"user\"");
-    build_mlp(&b, 4);
-    snprintf(b.blocks[1].name, NET_NAME, "age");
-    refused(&b, 1, "block \"age\": an input or an earlier block has this name");
-    build_mlp(&b, 4);
-    snprintf(b.heads[1].name, NET_NAME, "click");
-    refused(&b, 3, "two heads are named \"click\"");
-    build_mlp(&b, 4);
-    snprintf(b.blocks[1].name, NET_NAME, "click.0");
-    refused(&b, 1, "block \"click.0\": its name must have no dot");
-}
-
-Test(net, refuses_shapes_that_do_not_fit)
-{
-    struct build b;
-    build_mlp(&b, 4);
-    snprintf(b.of[1][3], NET_NAME, "clicks");
-    refused(&b, 1,
-            "block \"bottom\": \"clicks\" is a sequence and cannot be concatenated: pool it with mean first");
-    build_mlp(&b, 4);
-    snprintf(b.heads[0].of, NET_NAME, "clicks");
-    refused(&b, 2, "head \"click\": \"clicks\" is a sequence: pool it with mean first");
-    build_mlp(&b, 4);
-    snprintf(b.of[0][0], NET_NAME, "user");
-    refused(&b, 0, "block \"pooled\": mean takes a sequence, and \"user\" is none");
-    build_mlp(&b, 4);
-    b.blocks[1].options[0].dims[1] = 10000;
-    refused(&b, 1, "block \"bottom\": mlp: 10000 is not 1 to 8192");
-    b.blocks[1].options[0].dims[0] = 0;
-    refused(&b, 1, "block \"bottom\": mlp takes 1 to 8 counts from 1 on");
-    b.blocks[1].options[0] = b.blocks[1].options[1];
-    b.blocks[1].options[1].name = NULL;
-    refused(&b, 1, "block \"bottom\": mlp needs \"mlp\"");
-    b.blocks[1].n_of = 0;
-    refused(&b, 1, "block \"bottom\" must be of 1 to 256 names, not 0");
-    build_mlp(&b, 4);
-    b.inputs[0].dim = 0;
-    refused(&b, UINT32_MAX, "input \"user\" cannot be 0 wide");
-}
-
-Test(net, refuses_fields_that_do_not_fit)
-{
-    static const struct {
-        const char *kind, *of, *message;
-        struct layer_value option;
-    } mistakes[] = {
-        {"bilinear",
-         "user age",
-         "\"user\" is 8 wide and \"age\" 1: bilinear takes fields of one width; name those "
-         "in of, or with: {fields: [...]} of a preset",
-         {.name = NULL}},
-        {"bilinear", "user", "bilinear takes 2 or more fields", {.name = NULL}},
-        {"bilinear",
-         "user item",
-         "pairs: \"itme\" is none of its fields; did you mean \"item\"?",
-         {.name = "pairs", .text = "user itme"}},
-        {"bilinear", "user item", "pairs takes names in twos", {.name = "pairs", .text = "user item user"}},
-        {"senet", "user", "senet takes 2 or more fields", {.name = NULL}},
-        {"fm",
-         "user age",
-         "\"user\" is 8 wide and \"age\" 1: fm takes fields of one width; name those in of, or "
-         "with: {fields: [...]} of a preset",
-         {.name = NULL}},
-        {"dcn_v2",
-         "user",
-         "rank is 8, but what it crosses is 8 wide: leave it out for the full weights",
-         {.name = "rank", .number = 8}},
-    };
-    for (uint32_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
-        struct build b;
-        char message[300];
-        build_init(&b, 4);
-        add_inputs(&b);
-        add_block(&b, "x", mistakes[i].kind, mistakes[i].of, NULL, "");
-        if (strcmp(mistakes[i].kind, "bilinear") == 0)
-            add_option(&b, (struct layer_value){.name = "bilinear", .text = "all"});
-        if (strcmp(mistakes[i].kind, "dcn_v2") == 0)
-            add_option(&b, (struct layer_value){.name = "dcn_v2", .number = 1});
-        if (mistakes[i].option.name != NULL)
-            add_option(&b, mistakes[i].option);
-        add_head(&b, "click", "x", 1);
-        snprintf(message, sizeof message, "block \"x\": %s", mistakes[i].message);
-        refused(&b, 1, message);
-    }
-}
-
-Test(net, refuses_kinds_that_are_not_there)
-{
-    struct build b;
-    build_mlp(&b, 4);
-    snprintf(b.blocks[1].kind, NET_NAME, "mpl");
-    refused(&b, 1, "block \"bottom\": no layer kind \"mpl\"; did you mean \"mlp\"?");
-    build_mlp(&b, 4);
-    b.blocks[1].options[1].text = "gelu";
-    refused(&b, 1,
-            "block \"bottom\": activation is \"gelu\", but must be one of relu|none|sigmoid|tanh|prelu|dice");
-    b.blocks[1].options[1].name = "activaton";
-    refused(&b, 1, "block \"bottom\": mlp has no option \"activaton\"; did you mean \"activation\"?");
-    b.blocks[1].options[1].name = "mlp";
-    refused(&b, 1, "block \"bottom\": \"mlp\" is given twice");
-    build_mlp(&b, 4);
-    snprintf(b.heads[0].loss, sizeof b.heads[0].loss, "loglos");
-    refused(&b, 2, "head \"click\": no loss \"loglos\"; did you mean \"logloss\"?");
-    build_mlp(&b, 4);
-    b.heads[1].weight = NAN;
-    refused(&b, 3, "head \"like\": its weight must be a number from 0 on");
-    build_mlp(&b, 4);
-    b.spec.n_heads = 0;
-    refused(&b, UINT32_MAX, "the net has no head");
-    build_mlp(&b, 0);
-    refused(&b, UINT32_MAX, "a batch of 0 samples is not possible");
-}
-
-Test(net, refuses_entries_that_are_not_the_same)
-{
-    struct build b;
-    build_init(&b, 4);
-    add_inputs(&b);
-    add_input(&b, "ages", NET_INPUT_SEQUENCE, 0, 8);
-    add_block(&b, "both", "concat", "clicks ages", NULL, "");
-    add_block(&b, "mean", "mean", "both", NULL, "");
-    add_head(&b, "click", "mean", 1);
-    refused(&b, 1, "block \"both\": \"clicks\" and \"ages\" are not sequences of the same entries");
-    snprintf(b.inputs[5].offsets_as, NET_NAME, "user");
-    refused(&b, UINT32_MAX, "input \"ages\": \"user\" is no sequence that stands before it");
-    snprintf(b.inputs[5].offsets_as, NET_NAME, "clicks");
-    b.inputs[5].max_len = 7;
-    refused(&b, UINT32_MAX, "inputs \"clicks\" and \"ages\": 6 and 7 entries at most, but of the same");
-    b.inputs[5].max_len = 6;
-    net_free(build_net(&b));
-}
-
-static void build_sides(struct build *b)
-{
-    static const uint32_t sides[] = {NET_USER, NET_ITEM, NET_USER, NET_CONTEXT, NET_ITEM};
-    build_mlp(b, 4);
-    for (uint32_t i = 0; i < 5; i++)
-        b->inputs[i].sides = sides[i];
-}
-
-Test(net, refuses_towers_of_another_side)
-{
-    struct build b;
-    build_sides(&b);
-    add_block(&b, "tower", "mlp", "user pooled age", DIMS(4), "");
-    b.blocks[2].side = NET_USER;
-    net_free(build_net(&b));
-    b.blocks[2].side = NET_ITEM;
-    refused(
-        &b, 2,
-        "block \"tower\" is a tower of the item's side, but has something of another in it: tower <- user");
-    b.blocks[2].side = NET_CROSS;
-    refused(&b, 2, "block \"tower\": a tower is of the user or of the item");
-    b.blocks[2].side = NET_USER;
-    snprintf(b.of[2][1], NET_NAME, "bottom");
-    refused(&b, 2,
-            "block \"tower\" is a tower of the user's side, but has something of another in it: "
-            "tower <- bottom <- item");
-}
 
 // ---- what a net says of itself ----------------------------------------------------------------------------
 
@@ -407,10 +14,10 @@ Test(net, parameters_are_named_as_pytorch_names_them)
     build_mlp(&b, 4);
     struct net *net = build_net(&b);
     static const struct net_param expected[] = {
-        {"bottom.0.weight", 0, 32, 26, false, true},   {"bottom.0.bias", 832, 32, 1, true, true},
-        {"bottom.2.weight", 864, 16, 32, false, true}, {"bottom.2.bias", 1376, 16, 1, true, true},
-        {"click.weight", 1392, 1, 16, false, true},    {"click.bias", 1408, 1, 1, true, true},
-        {"like.weight", 1409, 1, 16, false, true},     {"like.bias", 1425, 1, 1, true, true},
+        {"bottom.0.weight", 0, 32, 26, false, true, 0},   {"bottom.0.bias", 832, 32, 1, true, true, 0},
+        {"bottom.2.weight", 864, 16, 32, false, true, 0}, {"bottom.2.bias", 1376, 16, 1, true, true, 0},
+        {"click.weight", 1392, 1, 16, false, true, 0},    {"click.bias", 1408, 1, 1, true, true, 0},
+        {"like.weight", 1409, 1, 16, false, true, 0},     {"like.bias", 1425, 1, 1, true, true, 0},
     };
     cr_assert_eq(net_param_count(net), 8);
     cr_assert_eq(net_param_floats(net), 1426);
@@ -675,9 +282,9 @@ Test(net, a_step_adds_to_buffers)
         g1[i] = g[i] * 0.25f;
     }
     net->params[1].param.trainable = net->params[7].param.trainable = false;
-    net_adagrad(n, p1, a1, g1, 0.1f);
+    optimizer_adagrad(n, p1, a1, g1, 0.1f);
     float *before = params_new(net);
-    net_step(net, p, a, g, 0.25f, 0.1f);
+    net_step(net, &(struct optimizer){.lr = 0.1f}, &(struct optimizer_at){.step = 1}, 0.25f, p, a, g);
     for (size_t i = 0; i < n; i++) {
         const bool buffer = (i >= 832 && i < 864) || i == n - 1;
         cr_assert(p[i] == (buffer ? before[i] + g[i] : p1[i]) && a[i] == (buffer ? 0 : a1[i]), "%zu", i);
@@ -698,7 +305,7 @@ Test(net, adagrad_by_formula)
         a0[i] = a[i] = i == 0 ? 0 : (float)rng_uniform(&rng);
         g[i] = i == 0 ? 0 : (float)rng_normal(&rng);
     }
-    net_adagrad(LEN, p, a, g, 0.1f);
+    optimizer_adagrad(LEN, p, a, g, 0.1f);
     cr_assert(p[0] == p0[0] && a[0] == 0);
     for (uint32_t i = 1; i < LEN; i++) {
         double accum = (double)a0[i] + (double)g[i] * (double)g[i];
@@ -954,6 +561,14 @@ static void golden_batch(const struct golden *g, struct samples *s)
                                   .weights = s->weights};
 }
 
+// Then products are taken apart, and what is of the request stands by itself.
+static void add_sides(struct build *b)
+{
+    const uint32_t sides[] = {NET_USER, NET_ITEM, NET_USER, NET_USER, NET_ITEM};
+    for (uint32_t i = 0; i < b->spec.n_inputs; i++)
+        b->inputs[i].sides = sides[i];
+}
+
 static void check_golden(const struct build *b, const char *file)
 {
     static const char *const inputs[] = {"user", "item", "clicks"};
@@ -978,7 +593,7 @@ static void check_golden(const struct build *b, const char *file)
     near_all(dparams, gradient, net_param_floats(net), "gradient of parameters");
     for (size_t i = 0; i < net_param_floats(net); i++)
         gradient[i] = 0.1f; // the accumulator
-    net_adagrad(net_param_floats(net), params, gradient, dparams, 0.05f);
+    optimizer_adagrad(net_param_floats(net), params, gradient, dparams, 0.05f);
     near_all(params, after, net_param_floats(net), "parameters after a step");
     net_free(net);
     free(params);
@@ -993,11 +608,15 @@ Test(net, an_mlp_is_pytorchs)
     struct build b;
     build_mlp(&b, 16);
     check_golden(&b, "net_mlp.bin");
+    add_sides(&b);
+    check_golden(&b, "net_mlp.bin");
 }
 
 Test(net, towers_are_pytorchs)
 {
     struct build b;
     build_towers(&b, 13);
+    check_golden(&b, "net_towers.bin");
+    add_sides(&b);
     check_golden(&b, "net_towers.bin");
 }

@@ -13,6 +13,8 @@ enum { UNIVERSE = 300, DIM_MAX = 40, BATCH = 200 };
 
 // ---- the twin ----------------------------------------------------------------------------------------
 
+static const struct optimizer_at first = {.step = 1};
+
 struct twin_row {
     bool present, touched, admitted;
     uint32_t count, seen;
@@ -53,7 +55,7 @@ static bool twin_touch(struct twin *w, uint32_t k, uint32_t seen)
     r->seen = seen > r->seen ? seen : r->seen;
     if (!r->admitted && r->count >= w->options.admit) {
         r->admitted = true;
-        r->accum = (double)w->options.accum;
+        r->accum = (double)w->options.optimizer.accum;
         twin_init_vector(w, k);
     }
     return r->admitted;
@@ -66,7 +68,7 @@ static void twin_step_row(struct twin *w, uint32_t k, const double *g)
         squares += g[j] * g[j];
     w->row[k].accum += squares / w->options.dim;
     for (uint32_t j = 0; j < w->options.dim; j++)
-        w->row[k].vector[j] -= (double)w->options.lr * g[j] / (sqrt(w->row[k].accum) + 1e-8);
+        w->row[k].vector[j] -= (double)w->options.optimizer.lr * g[j] / (sqrt(w->row[k].accum) + 1e-8);
 }
 
 static void twin_step(struct twin *w, const uint32_t *ks, const bool *served, const float *gradients,
@@ -151,9 +153,9 @@ static void batch_run(struct batch *b, struct overlay *o, struct twin *w, bool h
     if (halves) {
         overlay_gradient(o, b->slots, b->gradients, dim, half);
         overlay_gradient(o, b->slots + half, b->gradients + half * dim, dim, BATCH - half);
-        overlay_descend(o, 0.25f);
+        overlay_descend(o, 0.25f, &first);
     } else {
-        overlay_step(o, b->slots, b->gradients, BATCH);
+        overlay_step(o, b->slots, b->gradients, BATCH, &first);
     }
     twin_step(w, b->ks, b->served, b->gradients, BATCH, halves ? 0.25 : 1);
 }
@@ -172,14 +174,14 @@ static void updates_check(uint32_t dim, uint64_t rows, uint32_t admit)
     struct rng rng = rng_of(dim + rows + admit);
     struct twin *w = mem_zalloc(sizeof *w);
     struct batch *b = mem_zalloc(sizeof *b);
-    w->options = (struct table_options){.name = "t",
-                                        .dim = dim,
-                                        .rows = rows,
-                                        .admit = admit,
-                                        .lr = 0.1f,
-                                        .init = 0.1f,
-                                        .accum = 0.01f,
-                                        .seed = 9};
+    w->options =
+        (struct table_options){.name = "t",
+                               .dim = dim,
+                               .rows = rows,
+                               .admit = admit,
+                               .init = 0.1f,
+                               .optimizer = {.kind = OPTIMIZER_ROWWISE_ADAGRAD, .lr = 0.1f, .accum = 0.01f},
+                               .seed = 9};
     struct table *t = table_new(&w->options);
     struct overlay *o = overlay_new(t);
     for (uint32_t update = 0; update < 6; update++) {
@@ -226,8 +228,13 @@ Test(overlay, refuses_new_ids_when_the_table_is_full)
 
 static struct table_options options_of(uint64_t rows, uint32_t admit)
 {
-    return (struct table_options){
-        .name = "t", .dim = 4, .rows = rows, .admit = admit, .lr = 0.1f, .init = 0.1f, .seed = 3};
+    return (struct table_options){.name = "t",
+                                  .dim = 4,
+                                  .rows = rows,
+                                  .admit = admit,
+                                  .init = 0.1f,
+                                  .optimizer = {.kind = OPTIMIZER_ROWWISE_ADAGRAD, .lr = 0.1f},
+                                  .seed = 3};
 }
 
 static void touch_one(struct overlay *o, uint64_t id, uint32_t seen_s)
@@ -355,7 +362,7 @@ Test(overlay, figures_tell_norms_and_what_is_not_finite)
 {
     struct table_options options = options_of(10, 1);
     options.init = 0;
-    options.lr = 1;
+    options.optimizer.lr = 1;
     struct table *t = table_new(&options);
     struct overlay *o = overlay_new(t);
     const uint64_t ids[] = {1, 2};
@@ -364,13 +371,13 @@ Test(overlay, figures_tell_norms_and_what_is_not_finite)
     struct overlay_figures f;
     overlay_touch(o, ids, seen, 2, slots);
     float gradients[8] = {3, 0, 0, 0, 0, 0, 0, 0}; // accum 9 / 4, so the vector moves by 3 / 1.5
-    overlay_step(o, slots, gradients, 2);
+    overlay_step(o, slots, gradients, 2, &first);
     overlay_figures(o, &f);
     cr_assert(f.finite);
     near((double)f.norm_max, 2);
     near(f.norm_mean, 1);
     gradients[5] = NAN;
-    overlay_step(o, slots, gradients, 2);
+    overlay_step(o, slots, gradients, 2, &first);
     overlay_figures(o, &f);
     cr_assert(!f.finite);
     overlay_free(o);

@@ -405,8 +405,10 @@ Test(source_file, errors)
 
 // ---- a source by script -----------------------------------------------------------------------------------
 
-// What each part gives in its next fetches: a ts a message; 0 ends the fetch, -1 is the end of the log, -2
-// stops the part.
+// What each part gives in its next fetches: a ts a message, BAD is one that makes no sense; 0 ends the fetch, -1 is
+// the end of the log, -2 stops the part.
+enum { BAD = -3 };
+
 struct script {
     struct source *source;
     const int64_t *parts[3];
@@ -421,11 +423,11 @@ static int script_fetch(void *impl, uint32_t part, struct err *err)
     script->fetches++;
     if (script->fails)
         return err_set(err, ERR_IO, "as the script says");
-    for (; *script->parts[part] > 0; script->parts[part]++) {
+    for (; *script->parts[part] > 0 || *script->parts[part] == BAD; script->parts[part]++) {
         char text[128];
         int n =
-            snprintf(text, sizeof text, "{\"type\":\"click\",\"user_id\":1,\"item_id\":2,\"timestamp\":%lld}",
-                     (long long)*script->parts[part]);
+            snprintf(text, sizeof text, "{\"type\":\"%s\",\"user_id\":1,\"item_id\":2,\"timestamp\":%lld}",
+                     *script->parts[part] == BAD ? "none" : "click", (long long)*script->parts[part]);
         int64_t offset = script->offset[part]++;
         struct source_raw raw = {.value = {text, (uint32_t)n}, .offset = offset, .next_offset = offset + 1};
         source_push(script->source, part, &raw);
@@ -454,7 +456,7 @@ static void script_open(struct script *script, uint32_t n)
     script->source = source_new(&o, &script_ops, script, parts, n);
 }
 
-// The ts of what one poll gives, by '+'-free text: "5 7 idle1".
+// The ts of what one poll gives, by '+'-free text: "5 7 idle1 bad0".
 static const char *poll_text(struct source *s)
 {
     static char text[1000];
@@ -466,6 +468,8 @@ static const char *poll_text(struct source *s)
         const char *space = i > 0 ? " " : "";
         if (events[i]->kind == EVENT_IDLE)
             at += (size_t)sprintf(text + at, "%sidle%u", space, events[i]->part);
+        else if (events[i]->kind == EVENT_BAD)
+            at += (size_t)sprintf(text + at, "%sbad%u", space, events[i]->part);
         else
             at += (size_t)sprintf(text + at, "%s%lld", space, (long long)events[i]->ts / 1000);
     }
@@ -514,6 +518,40 @@ Test(source, idle_after_its_time_and_until_the_next_event)
     cr_assert(!status.idle);
     test_now_us = 10000000;
     cr_assert_str_eq(poll_text(s), "idle0");
+    source_free(s);
+}
+
+// A part that gives nothing but bad messages falls idle as one that gives nothing, and stays so.
+Test(source, bad_messages_are_no_sign_of_life)
+{
+    static const int64_t a[] = {10, -1};
+    static const int64_t bad[] = {BAD, BAD, -1};
+    static const int64_t good[] = {BAD, 20, BAD, -1};
+    struct script script = {.parts = {a, bad}};
+    struct source_part_status status;
+    script_open(&script, 2);
+    struct source *s = script.source;
+    cr_assert_str_eq(poll_text(s), "bad1 bad1 10");
+    for (test_now_us = 100000; test_now_us < 1000000; test_now_us += 100000) {
+        script.parts[1] = bad;
+        cr_assert_str_eq(poll_text(s), "bad1 bad1");
+    }
+    script.parts[1] = bad;
+    cr_assert_str_eq(poll_text(s), "idle0 bad1 bad1 idle1");
+    script.parts[1] = bad;
+    test_now_us = 2500000;
+    cr_assert_str_eq(poll_text(s), "bad1 bad1"); // told once
+    source_part_status(s, 1, &status);
+    cr_assert(status.idle);
+    script.parts[1] = good;
+    cr_assert_str_eq(poll_text(s), "bad1 20 bad1");
+    source_part_status(s, 1, &status);
+    cr_assert_not(status.idle);
+    script.parts[1] = bad;
+    test_now_us = 3499999;
+    cr_assert_str_eq(poll_text(s), "bad1 bad1");
+    test_now_us = 3500000;
+    cr_assert_str_eq(poll_text(s), "idle1");
     source_free(s);
 }
 

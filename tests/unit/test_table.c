@@ -33,8 +33,13 @@ static uint64_t id_of(uint32_t k)
 
 static struct table_options options_of(uint64_t rows)
 {
-    return (struct table_options){
-        .name = "items", .dim = DIM, .rows = rows, .admit = 3, .lr = 0.1f, .init = 0.1f, .seed = 5};
+    return (struct table_options){.name = "items",
+                                  .dim = DIM,
+                                  .rows = rows,
+                                  .admit = 3,
+                                  .init = 0.1f,
+                                  .optimizer = {.kind = OPTIMIZER_ROWWISE_ADAGRAD, .lr = 0.1f},
+                                  .seed = 5};
 }
 
 static void record_put(struct buf *to, const struct twin_row *row, uint32_t admit)

@@ -75,13 +75,19 @@ Test(targets, a_share_of_the_length)
     struct config_head *h = head_of(ACTION_WATCH);
     h->valued = true;
     h->length = 3;
-    row.values[3].number = 10000;
+    row.values[3] = (struct feature_value){.type = FEATURE_NUMBER, .number = 10000};
     expect(&(struct sample){.labels = WATCH, .watch_ms = 4000, .keep_rate = 1}, 0.4f, 1);
     expect(&(struct sample){.labels = WATCH, .watch_ms = 40000, .keep_rate = 1}, 1, 1);
     expect(&(struct sample){.labels = 0, .keep_rate = 1}, 0, 1);
     h->threshold = 0.8;
     expect(&(struct sample){.labels = WATCH, .watch_ms = 8000, .keep_rate = 1}, 1, 1);
     expect(&(struct sample){.labels = WATCH, .watch_ms = 7999, .keep_rate = 1}, 0, 1);
-    row.values[3].number = 0; // not known
-    expect(&(struct sample){.labels = WATCH, .watch_ms = 8000, .keep_rate = 1}, 0, 0);
+    static const struct feature_value unknown[] = {{.type = FEATURE_NUMBER, .number = 0},
+                                                   {.type = FEATURE_NUMBER, .number = -10000},
+                                                   {.type = FEATURE_MISSING, .number = 10000}};
+    for (int i = 0; i < 3; i++) {
+        row.values[3] = unknown[i];
+        expect(&(struct sample){.labels = WATCH, .watch_ms = 8000, .keep_rate = 1}, 0, 0);
+        cr_expect(targets_share(&(struct sample){.watch_ms = 8000}, &row, 3) < 0);
+    }
 }

@@ -7,7 +7,6 @@ Usage: check.py DUMP SAMPLES EVENTS.jsonl [BUCKETS]    BUCKETS: true (default) o
 DUMP is what `dump=FILE` of Peers.java writes; SAMPLES is what kcat -f '%K %S %k%s' prints of the samples topic. The
 layouts of keys and values are drawn in Tiles.java and Processors.java.
 """
-import json
 import os
 import struct
 import sys

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One topic, one machine, in turn: a bare loop, Kafka Streams, and freshet: the state alone, with its samples in a topic
-as well, with training.
+"""One topic, one machine, in turn: a bare loop, Kafka Streams, and freshet: the same state alone, with the default
+features in its samples, with these in a topic as well, with training.
 
     peers.py --freshet F --bare B [--classpath CP] [--events N] [--rounds K] [--users N] [--items N] [--rate R]
              [--no-buckets] [--check [--log FILE]] [--streams name=value]... [--set path=value]...
@@ -32,6 +32,8 @@ JAVA = ["java", "-XX:+UseParallelGC", "-Xms2g", "-Xmx2g", "-Dorg.slf4j.simpleLog
 CONFIG = os.path.join(HERE, "freshet.yaml")
 WAIT_S = 3600
 START = 1767225600000  # of event time
+# Kafka Streams' samples have no features: nor have those of the first row, but for the ids.
+ALONE = ("--set", "features={user_id: {id: user, table: users}, item_id: {id: item, table: items}}")
 
 
 class Usage:
@@ -266,7 +268,8 @@ class Bench:
             rows.append(self.measured("Kafka Streams", self.streams))
             shutil.rmtree(self.f.path("streams"))
         state_only, topic = ("--set", "update.enabled=false"), ("--set", "publish.samples.topic=STATE-samples")
-        rows.append(self.measured("freshet", self.freshet(*state_only)))
+        rows.append(self.measured("freshet", self.freshet(*state_only, *ALONE)))
+        rows.append(self.measured("freshet + features", self.freshet(*state_only)))
         rows.append(self.measured("freshet + topic", self.freshet(*state_only, *topic)))
         rows.append(self.measured("freshet + training", self.freshet()))
         return rows
@@ -275,7 +278,7 @@ class Bench:
         first, last = rounds[0][0], rounds[-1][0]
         print(f"\n{first['events']} events of {self.bytes / last['events']:.0f} bytes, 4 partitions, buckets "
               f"{'on' if self.a.buckets else 'off'}; median of {len(rounds)}")
-        print(f"{'':18}{'events/CPU-s':>13}{'x Streams':>10}{'x bare':>8}{'events/s':>10}{'from 20%: /CPU-s':>18}"
+        print(f"{'':20}{'events/CPU-s':>13}{'x Streams':>10}{'x bare':>8}{'events/s':>10}{'from 20%: /CPU-s':>18}"
               f"{'x Streams':>10}{'/s':>9}{'RSS MB':>8}{'disk B/event':>13}{'kill -9':>9}{'broker CPU-s':>14}"
               f"{'disk B/event':>13}")
         def rate(row, of):
@@ -288,7 +291,7 @@ class Bench:
             return f"{statistics.median(found):.2f}" if found else "-"
         for name in [row["name"] for row in rounds[0]]:
             known = next(row for row in rounds[0] if row["name"] == name)
-            line = (f"{name:18}{median(name, lambda r: rate(r, 'cpu')):13.0f}"
+            line = (f"{name:20}{median(name, lambda r: rate(r, 'cpu')):13.0f}"
                     f"{ratio(name, 'Kafka Streams', 'cpu'):>10}{ratio(name, 'bare loop', 'cpu'):>8}"
                     f"{median(name, lambda r: rate(r, 'wall')):10.0f}")
             if "cpu_warm" in known:
