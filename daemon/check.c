@@ -111,10 +111,13 @@ int check_command(struct cli *cli)
     if (explain_warnings(config, &err) != 0)
         return cli_fail(cli, &err);
     struct budget budget;
+    enum packed_kernel kernel;
     if (budget_of(config, &budget, &err) != 0)
         return cli_fail(cli, &err);
     bool around = !cli_given(cli, "no-environment");
-    if (around && (budget_check(&budget, &err) != 0 || check_environment(config, &err) != 0))
+    if (around && (budget_check(&budget, &err) != 0 ||
+                   packed_kernel_choose(config->update.kernel, &kernel, &err) != 0 ||
+                   check_environment(config, &err) != 0))
         return cli_fail(cli, &err);
     if (cli->json) {
         budget_print_json(&budget);

@@ -52,7 +52,7 @@ static void engine_kernel_tell(const struct engine *e)
     const enum packed_kernel is = updater_kernel(e->updater);
     if (v->version > 0 && v->kernel != is)
         log_info(
-            "versions come from another kernel from now on: digests are not those of a run with one alone",
+            "another kernel makes the versions from now on: their bytes are not those of a run by one alone",
             "was=%s is=%s", packed_kernel_word((enum packed_kernel)v->kernel), packed_kernel_word(is));
 }
 

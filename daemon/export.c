@@ -135,7 +135,7 @@ static void export_sequence(struct export *x, struct entity *owner, struct str u
         json_string(j, g->by);
         member_str(j, "bucket", g->bucket);
     }
-    if (view_sequence_json(x->engine, owner, sequence, "entries", j))
+    if (view_sequence_json(x->engine, owner, sequence, str_of("entries"), j))
         export_line_end(x);
     else
         x->out.len = begin;

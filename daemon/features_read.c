@@ -133,7 +133,7 @@ static bool birth_of(const struct attribute *a, int64_t *ret_ms)
         return timestamp_of_text(a->text, ret_ms);
     if (a->type != VALUE_NUMBER || !(a->number >= 0 && a->number < 1e15))
         return false;
-    *ret_ms = (int64_t)(a->number < TIMESTAMP_SECONDS_BELOW ? a->number * 1000 : a->number);
+    *ret_ms = timestamp_ms(a->number);
     return true;
 }
 

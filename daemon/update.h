@@ -33,7 +33,7 @@ struct version {
     uint64_t tombstones;
     struct digest dense;
     uint64_t steps;  // of the optimizers, epochs counted; since format 2 of the record
-    uint64_t kernel; // enum packed_kernel of the last update; since format 3, PACKED_BLAS before
+    uint64_t kernel; // enum packed_kernel of the last update; since format 2, PACKED_BLAS before
 };
 
 // Why an update was not taken.

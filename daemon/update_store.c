@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A version on disk: blob "version" (struct version and its running metrics; format 1 has no `steps`, format 2 no `kernel`, of which its
-// optimizers had no need), blob "dense" (all layers and their optimizer), blob "model" (a text that describes the shapes, so that a store is not opened with a
-// config that does not fit), and the rows of the tables.
+// A version on disk: blob "version" (struct version and its running metrics; format 1 has no `steps`, of which its
+// optimizers had no need, and no `kernel`, which was the BLAS), blob "dense" (all layers and their optimizer), blob
+// "model" (a text that describes the shapes, so that a store is not opened with a config that does not fit), and the
+// rows of the tables.
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -10,7 +11,7 @@
 #include "base/mem.h"
 #include "daemon/update_impl.h"
 
-enum { VERSION_FORMAT = 3 };
+enum { VERSION_FORMAT = 2 };
 
 // ---- description
 // -----------------------------------------------------------------------------------------------
@@ -165,9 +166,7 @@ static int version_get(struct updater *u, const struct buf *blob, struct err *er
 {
     struct rd r = rd_of(blob->data, blob->len);
     const uint32_t format = rd_u32(&r);
-    const size_t bytes = format == 1   ? offsetof(struct version, steps)
-                         : format == 2 ? offsetof(struct version, kernel)
-                                       : sizeof u->version;
+    const size_t bytes = format == 1 ? offsetof(struct version, steps) : sizeof u->version;
     if (format == 0 || format > VERSION_FORMAT)
         return err_set(err, ERR_VERSION,
                        "the store's version record is of another format than this freshet's");

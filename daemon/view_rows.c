@@ -66,7 +66,7 @@ static void entry_json(struct engine *e, const struct config_sequence *c, const 
     json_end(j);
 }
 
-bool view_sequence_json(struct engine *e, struct entity *owner, uint32_t sequence, const char *key,
+bool view_sequence_json(struct engine *e, struct entity *owner, uint32_t sequence, struct str key,
                         struct json *j)
 {
     const struct config_sequence *c = &e->config->sequences[sequence];
@@ -75,7 +75,7 @@ bool view_sequence_json(struct engine *e, struct entity *owner, uint32_t sequenc
     struct sequence_entry *entries = mem_array(c->last, sizeof *entries);
     uint32_t n = state_sequence(e->state, owner, (uint8_t)sequence, c->last, entries);
     if (n > 0) {
-        json_key(j, key);
+        json_key_n(j, key.s, key.len); // before the entries: it may be of an entity, which reads can move
         json_array(j);
         for (uint32_t i = 0; i < n; i++)
             entry_json(e, c, &entries[i], j);
@@ -170,15 +170,10 @@ static int each_sequence(void *context, struct entity *group)
 {
     struct groups_json *x = context;
     struct group_key key;
-    char bucket[EVENT_TEXT_BYTES + 1];
     entity_group(group, &key);
     if (x->e->config->sequences[x->sequence].grouping != key.grouping)
         return 0;
-    struct str text = entity_text(group);
-    uint32_t n = text.len < EVENT_TEXT_BYTES ? text.len : EVENT_TEXT_BYTES;
-    memcpy(bucket, text.s, n);
-    bucket[n] = '\0';
-    view_sequence_json(x->e, group, x->sequence, bucket, x->j);
+    view_sequence_json(x->e, group, x->sequence, entity_text(group), x->j);
     return 0;
 }
 

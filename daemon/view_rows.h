@@ -19,7 +19,7 @@ const char *view_measure_name(const struct engine *e, uint32_t measure);
 
 // The entries of a sequence, newest first, as a list. Nothing is written, and false returned, where it is empty;
 // `key` goes before it.
-bool view_sequence_json(struct engine *e, struct entity *owner, uint32_t sequence, const char *key,
+bool view_sequence_json(struct engine *e, struct entity *owner, uint32_t sequence, struct str key,
                         struct json *j);
 
 // What a group is: "user", "item" or "all", the owner's text ("" for all), the grouping's name and the bucket's

@@ -107,7 +107,7 @@ int view_user(struct engine *e, struct str id, int64_t at, struct json *j, struc
     json_object(j);
     for (uint32_t i = 0; user != NULL && i < e->config->n_sequences; i++)
         if (e->config->sequences[i].grouping == CONFIG_NONE)
-            view_sequence_json(e, user, i, e->config->sequences[i].name, j);
+            view_sequence_json(e, user, i, str_of(e->config->sequences[i].name), j);
     json_end(j);
     if (user != NULL && view_groups_json(e, GROUP_OF_USER, entity_partition(user), hash, at, j, err) != 0)
         return -1;
@@ -198,7 +198,7 @@ int view_time(const char *text, int64_t *ret_ms)
     if (end != text && *end == '\0') {
         if (!(number >= 0 && number < VIEW_TIME_END)) // NaN too
             return -1;
-        *ret_ms = (int64_t)(number < TIMESTAMP_SECONDS_BELOW ? number * 1000 : number);
+        *ret_ms = timestamp_ms(number);
         return 0;
     }
     return timestamp_of_text(str_of(text), ret_ms) ? 0 : -1;

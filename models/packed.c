@@ -243,10 +243,14 @@ void packed_multiply(const struct packed_way *way, bool backward, const struct p
     for (uint32_t unit = 0; unit < a.units; unit += part)
         for (uint32_t j = 0; j < columns; j += wide)
             for (uint32_t i = 0; i < p->m; i += high) {
-                struct block b = {i,    least(i + high, p->m),      j, least(j + wide, columns),
-                                  unit, least(part, a.units - unit)};
-                b.x = p->x + (size_t)i * p->ldx + unit;
-                b.ldx = p->ldx;
+                struct block b = {.top = i,
+                                  .bottom = least(i + high, p->m),
+                                  .left = j,
+                                  .right = least(j + wide, columns),
+                                  .unit = unit,
+                                  .units = least(part, a.units - unit),
+                                  .x = p->x + (size_t)i * p->ldx + unit,
+                                  .ldx = p->ldx};
                 if (way->bf16)
                     block_round(&a, &b, rows, depth);
                 multiply_block(&a, &b);

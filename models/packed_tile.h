@@ -8,6 +8,7 @@
 //     TILE_UNIT           what one unit of x is, over all lanes
 //     tile_load(p) tile_splat(p) tile_dot(sum, unit, w) tile_store(p, v) tile_relu(v) tile_mask(v, m)
 //     TILE_MOST           at most so many accumulators, in vectors
+//     TILE_PLAIN          if it is defined, nothing is unrolled or inlined: for emulations
 //
 // Sums stay in registers for the whole of k: rows x panels of them. A row of w is loaded once for all rows of x, an
 // element of x is spread over the lanes from where it lies, so x needs no packing. Few rows take several panels at
@@ -18,37 +19,46 @@
 //     x[1][p]  | s10| s11|
 #define TILE_JOIN_(a, b) a##_##b
 #define TILE_JOIN(a, b) TILE_JOIN_(a, b)
+#if defined(TILE_PLAIN) || defined(__SANITIZE_ADDRESS__) // which takes a minute to compile it unrolled
+#define TILE_INLINE TILE_ATTRIBUTE static
+#define TILE_UNROLL(n)
+#else
 #define TILE_INLINE TILE_ATTRIBUTE static inline __attribute__((always_inline))
+#define TILE_PRAGMA(text) _Pragma(#text)
+#define TILE_UNROLL(n) TILE_PRAGMA(GCC unroll n)
+#endif
+
+// clang-format off
 
 TILE_INLINE void TILE_JOIN(TILE_NAME, tile)(const struct packed_tile *t, const int rows, const int panels)
 {
     TILE_VECTOR sums[PACKED_ROWS][PACKED_PANELS];
     const float *x[PACKED_ROWS], *const w = t->w;
     const size_t panel = t->panel;
-#pragma GCC unroll 6
+    TILE_UNROLL(6)
     for (int i = 0; i < rows; i++) {
         x[i] = t->x + (size_t)i * t->ldx;
-#pragma GCC unroll 4
+        TILE_UNROLL(4)
         for (int j = 0; j < panels; j++)
             sums[i][j] = tile_load(t->start + (size_t)i * t->ldstart + j * PACKED_COLS);
     }
-#pragma GCC unroll 4
+    TILE_UNROLL(4)
     for (size_t p = 0; p < t->k; p++) {
         TILE_VECTOR row[PACKED_PANELS];
-#pragma GCC unroll 4
+        TILE_UNROLL(4)
         for (int j = 0; j < panels; j++)
             row[j] = tile_load(w + (size_t)j * panel + p * PACKED_COLS);
-#pragma GCC unroll 6
+        TILE_UNROLL(6)
         for (int i = 0; i < rows; i++) {
             const TILE_UNIT unit = tile_splat(x[i] + p);
-#pragma GCC unroll 4
+            TILE_UNROLL(4)
             for (int j = 0; j < panels; j++)
                 sums[i][j] = tile_dot(sums[i][j], unit, row[j]);
         }
     }
-#pragma GCC unroll 6
+    TILE_UNROLL(6)
     for (int i = 0; i < rows; i++) {
-#pragma GCC unroll 4
+        TILE_UNROLL(4)
         for (int j = 0; j < panels; j++) {
             const float *mask = t->mask != NULL ? t->mask + (size_t)i * t->ldmask + j * PACKED_COLS : NULL;
             TILE_VECTOR v = t->relu ? tile_relu(sums[i][j]) : sums[i][j];
@@ -58,7 +68,6 @@ TILE_INLINE void TILE_JOIN(TILE_NAME, tile)(const struct packed_tile *t, const i
     }
 }
 
-// clang-format off
 #define TILE(rows, panels)                                                                                \
     TILE_ATTRIBUTE static void TILE_JOIN(TILE_JOIN(TILE_NAME, rows), panels)(const struct packed_tile *t) \
     {                                                                                                     \
@@ -101,6 +110,9 @@ const struct packed_way TILE_NAME = {
 #undef TILE
 #undef TILE_OF
 #undef TILE_INLINE
+#undef TILE_PRAGMA
+#undef TILE_UNROLL
+#undef TILE_PLAIN
 #undef TILE_NAME
 #undef TILE_SET
 #undef TILE_ATTRIBUTE

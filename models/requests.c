@@ -62,8 +62,9 @@ static bool equal_before(const struct model *m, const struct runner *r, uint32_t
                 return false;
         } else {
             const uint32_t *o = r->offsets[i] + s - 1;
-            if (o[1] - o[0] != o[2] - o[1] ||
-                memcmp(c->ids + o[0], c->ids + o[1], (o[1] - o[0]) * sizeof *c->ids) != 0)
+            const uint32_t n = o[1] - o[0];
+            // Of no ids at all they may be NULL.
+            if (n != o[2] - o[1] || (n > 0 && memcmp(c->ids + o[0], c->ids + o[1], n * sizeof *c->ids) != 0))
                 return false;
         }
     }
@@ -89,7 +90,8 @@ static void column_pack(struct runner *r, uint32_t input)
         const uint32_t s = q->offsets[k];
         const uint32_t begin = c->own_offsets != NULL ? r->offsets[input][s] : s;
         const uint32_t len = c->own_offsets != NULL ? r->offsets[input][s + 1] - begin : 1;
-        memcpy(c->own_ids + at, c->ids + begin, len * sizeof *c->ids);
+        if (len > 0) // of no ids at all both may be NULL
+            memcpy(c->own_ids + at, c->ids + begin, len * sizeof *c->ids);
         at += len;
         if (c->own_offsets != NULL)
             c->own_offsets[k + 1] = at;

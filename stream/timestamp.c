@@ -23,14 +23,17 @@ static int64_t timestamp_fraction_ms(struct str digits)
     return ms;
 }
 
+int64_t timestamp_ms(double value)
+{
+    // Half a microsecond makes up for what the double of a decimal fraction is too small by.
+    return (int64_t)(fabs(value) < TIMESTAMP_SECONDS_BELOW ? floor(value * 1000 + 5e-4) : floor(value));
+}
+
 static bool timestamp_of_double(const struct parse_decimal *number, int64_t *ret_ms)
 {
     double value;
-    if (!parse_decimal_double(number, &value))
-        return false;
-    // Half a microsecond makes up for what the double of a decimal fraction is too small by.
-    double ms = fabs(value) < TIMESTAMP_SECONDS_BELOW ? floor(value * 1000 + 5e-4) : floor(value);
-    return ms >= 0 && ms < (double)TIMESTAMP_END && timestamp_in_range((int64_t)ms, ret_ms);
+    return parse_decimal_double(number, &value) && fabs(value) < 1e15 &&
+           timestamp_in_range(timestamp_ms(value), ret_ms);
 }
 
 bool timestamp_of_number(const struct parse_decimal *number, int64_t *ret_ms)

@@ -15,6 +15,8 @@
 
 // What is finer than a ms is cut off. False: unreadable, or outside 1970 .. 2100.
 bool timestamp_of_number(const struct parse_decimal *number, int64_t *ret_ms);
+// Of a number of s or ms within +-1e15: ms. It may be out of range.
+int64_t timestamp_ms(double value);
 // RFC 3339: 2026-01-01T00:00:00.123+05:30; also a space for the T, small t and z, and a leap second, which is
 // the first second of the next minute.
 bool timestamp_of_text(struct str text, int64_t *ret_ms);

@@ -178,7 +178,7 @@ class Live:
         log = self.command("export", "samples", "--state", state, *self.options_of(settings)).splitlines()
         if log and json.loads(log[-1])["sample"] not in got:
             raise Broken(f"the samples topic ends at {max(got, default=-1)}, the log at {json.loads(log[-1])['sample']}")
-        # Of an item that has vanished when it is shown the id is "": the topic and the log may be of different times.
+        # Of an item that has vanished when it is shown the id is null: the topic and the log may be of different times.
         vague = settings.get("state.expire.items", "0s") != "0s"
 
         def shown(row):

@@ -199,11 +199,11 @@ class Batch:
         if None not in going and known:
             at = min(going) if going else max(known)
             self.clock = self.watermark = max(self.watermark, at - self.o.out_of_order)
-            self.past.watermark = self.clock
         self.settle()
 
     def settle(self):
         """Feedback is settled and samples leave, in order of time; at the same time samples leave first."""
+        self.past.watermark = self.clock if self.clock > -END else None
         fake = self.o.emit == "fake_negative"  # at the watermark itself an impression may come
         while True:
             while self.due and (self.due[0][2].left or self.due[0][2].forgotten):

@@ -7,7 +7,8 @@ summary; then the log is replayed in small commits with small caches, killed and
 partition in pieces: the digests must be the same. The order as it was committed is replayed, too.
 
 A seed that fails is halved until nothing more can go, and what is left is written to --keep DIR (default: campaign-SEED in
-the current directory): case.json, the config, the files, and the command. `--case FILE` runs such a case.json again.
+the current directory): case.json, the config, the files, and the command. `--case FILE` runs such a case.json again, or all
+of a file with one a line: found.jsonl has what was found once.
 """
 import argparse
 import copy
@@ -85,7 +86,7 @@ class Trial:
     def hide(self, past, rows):
         """An item that has vanished is null, unless its id is the text of something else that is remembered."""
         def gone(id):
-            return None if id is not None and id not in past.seen["item"] else id
+            return None if id and id not in past.seen["item"] else id
 
         sequences = [n for n, s in past.sequences_of_items().items() if s["keep"] == "item"]
         for row in rows:
@@ -286,6 +287,12 @@ def seeds(texts):
         yield from range(int(first), int(last or first) + 1)
 
 
+def cases_of(path):
+    with open(path) as f:
+        text = f.read()
+    return [json.loads(line) for line in text.splitlines()] if path.endswith(".jsonl") else [json.loads(text)]
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("freshet")
@@ -294,9 +301,9 @@ def main():
     p.add_argument("--shrink", type=int, default=120, help="seconds for making a failure small; 0: not at all")
     p.add_argument("--keep", help="where failures are kept")
     p.add_argument("--quiet", action="store_true", help="only what fails")
-    a = p.parse_args()
+    a = p.parse_intermixed_args()
     binary, given = os.path.abspath(a.freshet), (case(s) for s in seeds(a.seed))
-    kept = (json.load(open(f)) for f in a.case)
+    kept = (c for f in a.case for c in cases_of(f))
     results = [one(binary, c, a) for of in (kept, given) for c in of]
     print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
     return 0 if all(results) else 1

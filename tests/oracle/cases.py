@@ -62,6 +62,8 @@ class Config:
         if rng.random() < 0.2:
             return ["1h", "1d", "7d"]
         for n in range(rng.randint(1, 4)):
+            if tile * 1024 > 3_000 * 86_400_000:
+                break  # a window has 10 years at most
             while tile * 1024 <= longest:
                 tile *= 2
             tiles = max(rng.choice((1, 2, 3, 60, 97, rng.randint(1, 1024))), longest // tile + 1)
@@ -365,7 +367,7 @@ class Log:
         if name in ("lat", "lon"):
             return rng.choice((57.64911, 10.40744, 0, -45, 45, 90, 91, -90, 180, -180, 181, -25.382708))
         if name == "created_at":
-            return rng.choice((self.start - 90_000_000, self.start / 1000, self.start + 50_000, -5, 1e20, 0))
+            return rng.choice((self.start - 90_000_000, self.start / 1000 - 86_400.999, self.start + 50_000, -5, 1e20, 0))
         if name == "length":
             return rng.choice((0, -1, 30_000, 12_345.5, 1))
         if kind == "number":

@@ -36,8 +36,7 @@ def to_ms(t):
     if isinstance(t, str):
         t = datetime.datetime.fromisoformat(t.replace("Z", "+00:00"))
         return (t - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)) // datetime.timedelta(milliseconds=1)
-    # The year 2100 in seconds is 4.1e9, and in milliseconds that is February 1970.
-    return int(t) if t >= 1e10 else int(round(t * 1000))
+    return int(t) if t >= 1e11 else int(round(t * 1_000_000)) // 1_000
 
 
 def duration(text):
@@ -422,7 +421,7 @@ class Known:
         v = m.value(f"item.{self.setup.birth}")
         birth = None
         if number(v) and 0 <= v < 1e15:
-            birth = v * 1000 if v < 1e11 else v
+            birth = to_ms(v)
         elif isinstance(v, str):
             try:
                 birth = to_ms(v)

@@ -38,16 +38,6 @@ def exported(freshet, what, state, *more):
     return [json.loads(line) for line in r.stdout.splitlines()]
 
 
-def forgive_late(batch, got):
-    """A window's sum at a time before the watermark is not kept exactly: a late impression reads what is left."""
-    windowed = [f for f, (kind, *_) in batch.o.features.items() if kind in ("count", "rate")]
-    for sample, row in zip(batch.samples, got):
-        if sample.late:
-            for f in windowed:
-                row["features"].pop(f, None)
-                sample.features.pop(f, None)
-
-
 def agree(freshet, name, lines, options=None, settings=()):
     options = options or Options()
     state = freshet.path(name.replace(" ", "-"))
@@ -64,8 +54,6 @@ def agree(freshet, name, lines, options=None, settings=()):
     freshet.equal(summary["at"], batch.at, f"{name}: at")
     for what in WHAT:
         got = exported(freshet, what, state)
-        if what == "samples":
-            forgive_late(batch, got)
         equal, texts = compare(what, batch.rows(what), got)
         freshet.check(not texts, f"{name}: {equal} {what} equal, {len(texts)} differ")
         for t in texts[:3]:
@@ -138,8 +126,6 @@ def agree_rich(freshet, name, config, seed, messages, partitions=1, settings=())
     freshet.equal(summary["sequences_skipped"], batch.past.skipped, f"{name}: entries without their attribute")
     for what in WHAT:
         got = exported(freshet, what, state, *with_config)
-        if what == "samples":
-            forgive_late(batch, got)
         equal, texts = compare(what, batch.rows(what), got)
         freshet.check(not texts, f"{name}: {equal} {what} equal, {len(texts)} differ")
         for t in texts[:3]:

@@ -18,7 +18,7 @@ from batch import Batch, Options, merged, read_events  # noqa: E402
 from compare import compare  # noqa: E402
 from harness import Freshet, wait_until  # noqa: E402
 from nasty import START  # noqa: E402
-from oracle import WHAT, exported, forgive_late  # noqa: E402
+from oracle import WHAT, exported  # noqa: E402
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 ORDER = 5 * SECOND  # time.out_of_order
@@ -138,8 +138,6 @@ def judge(f, name, state, got, twin):
     f.equal((got["watermark"], got["at"]), (twin.time(), twin.at), f"{name}: watermark and at")
     for what in WHAT:
         rows = exported(f, what, state)
-        if what == "samples":
-            forgive_late(twin, rows)
         equal, texts = compare(what, twin.rows(what), rows)
         f.check(not texts, f"{name}: {equal} {what} equal, {len(texts)} differ")
         for t in texts[:3]:

@@ -310,6 +310,18 @@ Test(decode, rfc3339_against_timegm)
     }
 }
 
+// What the command line and attributes have is a double already.
+Test(decode, a_double_of_seconds_is_the_ms_that_was_meant)
+{
+    struct rng rng = rng_of(3);
+    for (int i = 0; i < 20000; i++) {
+        int64_t ms = (int64_t)rng_below(&rng, (uint64_t)TIMESTAMP_END);
+        cr_assert_eq(timestamp_ms((double)ms / 1000), ms, "%lld", (long long)ms);
+        if ((double)ms >= TIMESTAMP_SECONDS_BELOW)
+            cr_assert_eq(timestamp_ms((double)ms + 0.75), ms, "%lld", (long long)ms);
+    }
+}
+
 Test(decode, seconds_with_a_fraction_are_exact)
 {
     struct rng rng = rng_of(2);

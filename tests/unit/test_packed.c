@@ -20,14 +20,16 @@ struct lanes {
     float f[PACKED_COLS];
 };
 
-static inline struct lanes lanes_load(const float *p)
+#define LANES __attribute__((noinline)) static // inlined, hundreds of them would take minutes to compile
+
+LANES struct lanes lanes_load(const float *p)
 {
     struct lanes v;
     memcpy(&v, p, sizeof v);
     return v;
 }
 
-static inline struct lanes lanes_splat(const float *p)
+LANES struct lanes lanes_splat(const float *p)
 {
     struct lanes v;
     for (int i = 0; i < PACKED_COLS; i++)
@@ -35,7 +37,7 @@ static inline struct lanes lanes_splat(const float *p)
     return v;
 }
 
-static inline struct lanes lanes_fma(struct lanes sum, struct lanes x, struct lanes w)
+LANES struct lanes lanes_fma(struct lanes sum, struct lanes x, struct lanes w)
 {
     for (int i = 0; i < PACKED_COLS; i++)
         sum.f[i] = fmaf(x.f[i], w.f[i], sum.f[i]);
@@ -53,7 +55,7 @@ static inline float bf16_half(float pair, int high)
 }
 
 // VDPBF16PS: the second of a pair, then the first, each rounded.
-static inline struct lanes lanes_dpbf16(struct lanes sum, struct lanes x, struct lanes w)
+LANES struct lanes lanes_dpbf16(struct lanes sum, struct lanes x, struct lanes w)
 {
     for (int i = 0; i < PACKED_COLS; i++)
         for (int high = 1; high >= 0; high--)
@@ -61,19 +63,19 @@ static inline struct lanes lanes_dpbf16(struct lanes sum, struct lanes x, struct
     return sum;
 }
 
-static inline void lanes_store(float *p, struct lanes v)
+LANES void lanes_store(float *p, struct lanes v)
 {
     memcpy(p, &v, sizeof v);
 }
 
-static inline struct lanes lanes_relu(struct lanes v)
+LANES struct lanes lanes_relu(struct lanes v)
 {
     for (int i = 0; i < PACKED_COLS; i++)
         v.f[i] = v.f[i] < 0 ? 0 : v.f[i];
     return v;
 }
 
-static inline struct lanes lanes_mask(struct lanes v, struct lanes m)
+LANES struct lanes lanes_mask(struct lanes v, struct lanes m)
 {
     for (int i = 0; i < PACKED_COLS; i++)
         v.f[i] = m.f[i] <= 0 ? 0 : v.f[i];
@@ -86,6 +88,7 @@ static inline struct lanes lanes_mask(struct lanes v, struct lanes m)
 #define TILE_VECTOR struct lanes
 #define TILE_UNIT struct lanes
 #define TILE_MOST 24
+#define TILE_PLAIN
 #define tile_load lanes_load
 #define tile_splat lanes_splat
 #define tile_dot lanes_fma
@@ -100,6 +103,7 @@ static inline struct lanes lanes_mask(struct lanes v, struct lanes m)
 #define TILE_VECTOR struct lanes
 #define TILE_UNIT struct lanes
 #define TILE_MOST 24
+#define TILE_PLAIN
 #define tile_load lanes_load
 #define tile_splat lanes_splat
 #define tile_dot lanes_dpbf16
