@@ -205,7 +205,10 @@ def draw(seed, n):
     r["follow"] = [crash(rng, t) for t in rng.choices(TARGETS, k=rng.choice((0, 1, 2)))] if live else []
     # Profiles are read to their end beside the first part of the events, and so before the rest: who is seen last, and
     # how old an item is, are others then, and rightly so.
+    # The same goes for topics of their own, of which a start may read more or less before the events.
     told = r["profiles"] and "state.expire.users" in r["settings"]
+    if live and told:
+        r["profiles"] = False
     if not live and r["parts"] == 1 and rng.random() < 0.2 and not told:
         r["cut"] = round(rng.random(), 2)
     r["as_committed"] = rng.random() < 0.15
