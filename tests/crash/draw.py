@@ -198,10 +198,6 @@ def draw(seed, n):
             r["settings"].pop(key, None)
         mend(r["settings"])
         r["physical"]["state.commit_events"] = 40
-    # Of several partitions that are read live, a run that was killed was seen to keep an item that the other has let go
-    # (seed 1, round 97, of two partitions). It is not known yet why, nor whether it may be so.
-    if live and "state.expire.users" in r["settings"]:
-        r["parts"] = 1
     others = [t for t in TARGETS if live or not needs_broker(t)]
     r["crashes"] = [crash(rng, t) for t in [first] + rng.choices(others, k=rng.choice((0, 1, 1, 2, 3)))]
     if n < len(TARGETS) and first.get("on") == "step":
