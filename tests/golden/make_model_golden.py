@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An update of a small model in PyTorch, with dense and row-wise Adagrad, for tests/unit/test_model.c, which trains
+"""An update of a small model in PyTorch, with dense and row-wise Adagrad, for tests/unit/test_model_golden.c, which trains
 the same model from the same state. Writes model.bin beside this file.
 
 Six batches, the last a short one; the dense layers are trained on the first three and frozen then. Ids 1 .. ROWS are

@@ -268,68 +268,72 @@ Test(config, every_preset_is_a_net)
 }
 
 // What is wrong with a head's target; where it stands is checked with the other errors of heads.
-Test(config, targets_of_heads)
+static const struct {
+    const char *text, *message;
+} wrong_targets[] = {
+    {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {click: {of: hour}, x: {of: "
+     "hour, label: like, given: clik}}}}\n",
+     "head x.given: no label \"clik\" in join.labels; did you mean \"click\"?"},
+    {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {like: {of: hour, given: "
+     "like}}}}\n",
+     "head like.given is its own label"},
+    {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {like: {of: hour, through: "
+     "click}, click: {of: hour}}}}\n",
+     "head like.through: no earlier head \"click\""},
+    {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {click: {of: hour}, like: "
+     "{of: hour, through: click, given: click}}}}\n",
+     "head like.through: the loss is over all impressions, so neither head may have \"given\""},
+    {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {click: {of: hour, loss: "
+     "watch_time}}}}\n",
+     "head click: watch_time is of what was watched: it needs label: watch"},
+    {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {watch: {of: hour, loss: "
+     "fraction}}}}\n",
+     "head watch: loss fraction needs \"length\": the feature that is the whole"},
+    {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {watch: {of: hour, length: "
+     "hour, threshold: 0.8}}}}\n",
+     "head watch.length: \"hour\" must be a number as it is, in ms, without log1p, bucketize or "
+     "embedding"},
+    {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {watch: {of: hour, loss: "
+     "watch_time, threshold: 3}}}}\n",
+     "head watch: a threshold makes classes, for which loss watch_time is not"},
+    {"join: {labels: {watch: {}}, keep_negatives: 0.5}\nmodels: {m: {heads: {watch: {of: hour, loss: "
+     "watch_time}}}}\n",
+     "head watch: join.keep_negatives keeps 0.5 of the negatives of watch, but watch_time needs all of "
+     "them"},
+    {"join: {labels: {watch: {}, completion: {of: watch}}}\n",
+     "join.labels.completion needs \"length\": the number feature that is the whole"},
+    {"join: {labels: {watch: {}, completion: {length: hour}}}\n",
+     "join.labels.completion is the share that was watched: it needs \"of: watch\""},
+    {"join: {labels: {watch: {}, completion: {of: watch, length: hours}}}\n",
+     "join.labels.completion.length: no feature \"hours\"; did you mean \"hour\"?"},
+    {"join: {labels: {watch: {}, completion: {of: watch, length: hour}}}\n",
+     "join.labels.completion.length: \"hour\" must be a number as it is, in ms"},
+    {"join: {labels: {watch: {}, completion: {of: watch, length: hour, window: 1m}}}\n",
+     "join.labels.completion has the window of watch"},
+    {"join: {labels: {click: {}, completion: {of: watch, length: w}}}\nfeatures: {hour: {hour: "
+     "timestamp}, "
+     "w: {number: context.w}}\n",
+     "join.labels.completion is of watch, which is none of join.labels"},
+    {"join: {labels: {click: {length: hour}}}\n", "\"length\" belongs to completion alone"},
+    {"models: {m: {heads: {click: {of: hour}, completion: {of: hour}}}}\n",
+     "head completion: no label \"completion\" in join.labels"},
+    {"models: {m: {heads: {click: {of: hour}}, score: click * lik}}\n",
+     "models.m.score, column 9: no head or function \"lik\""},
+    {"models: {m: {heads: {click: {of: hour}}, score: [click]}}\n", "models.m.score must be an expression"},
+};
+
+Test(config, wrong_targets_of_heads)
 {
-    static const struct {
-        const char *text, *message;
-    } wrong[] = {
-        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {click: {of: hour}, x: {of: "
-         "hour, label: like, given: clik}}}}\n",
-         "head x.given: no label \"clik\" in join.labels; did you mean \"click\"?"},
-        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {like: {of: hour, given: "
-         "like}}}}\n",
-         "head like.given is its own label"},
-        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {like: {of: hour, through: "
-         "click}, click: {of: hour}}}}\n",
-         "head like.through: no earlier head \"click\""},
-        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {click: {of: hour}, like: "
-         "{of: hour, through: click, given: click}}}}\n",
-         "head like.through: the loss is over all impressions, so neither head may have \"given\""},
-        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {click: {of: hour, loss: "
-         "watch_time}}}}\n",
-         "head click: watch_time is of what was watched: it needs label: watch"},
-        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {watch: {of: hour, loss: "
-         "fraction}}}}\n",
-         "head watch: loss fraction needs \"length\": the feature that is the whole"},
-        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {watch: {of: hour, length: "
-         "hour, threshold: 0.8}}}}\n",
-         "head watch.length: \"hour\" must be a number as it is, in ms, without log1p, bucketize or "
-         "embedding"},
-        {"join: {labels: {click: {}, like: {}, watch: {}}}\nmodels: {m: {heads: {watch: {of: hour, loss: "
-         "watch_time, threshold: 3}}}}\n",
-         "head watch: a threshold makes classes, for which loss watch_time is not"},
-        {"join: {labels: {watch: {}}, keep_negatives: 0.5}\nmodels: {m: {heads: {watch: {of: hour, loss: "
-         "watch_time}}}}\n",
-         "head watch: join.keep_negatives keeps 0.5 of the negatives of watch, but watch_time needs all of "
-         "them"},
-        {"join: {labels: {watch: {}, completion: {of: watch}}}\n",
-         "join.labels.completion needs \"length\": the number feature that is the whole"},
-        {"join: {labels: {watch: {}, completion: {length: hour}}}\n",
-         "join.labels.completion is the share that was watched: it needs \"of: watch\""},
-        {"join: {labels: {watch: {}, completion: {of: watch, length: hours}}}\n",
-         "join.labels.completion.length: no feature \"hours\"; did you mean \"hour\"?"},
-        {"join: {labels: {watch: {}, completion: {of: watch, length: hour}}}\n",
-         "join.labels.completion.length: \"hour\" must be a number as it is, in ms"},
-        {"join: {labels: {watch: {}, completion: {of: watch, length: hour, window: 1m}}}\n",
-         "join.labels.completion has the window of watch"},
-        {"join: {labels: {click: {}, completion: {of: watch, length: w}}}\nfeatures: {hour: {hour: "
-         "timestamp}, "
-         "w: {number: context.w}}\n",
-         "join.labels.completion is of watch, which is none of join.labels"},
-        {"join: {labels: {click: {length: hour}}}\n", "\"length\" belongs to completion alone"},
-        {"models: {m: {heads: {click: {of: hour}, completion: {of: hour}}}}\n",
-         "head completion: no label \"completion\" in join.labels"},
-        {"models: {m: {heads: {click: {of: hour}}, score: click * lik}}\n",
-         "models.m.score, column 9: no head or function \"lik\""},
-        {"models: {m: {heads: {click: {of: hour}}, score: [click]}}\n",
-         "models.m.score must be an expression"},
-    };
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    for (size_t i = 0; i < sizeof wrong_targets / sizeof *wrong_targets; i++) {
         struct config *c;
         struct err err;
-        cr_expect_lt(load_text(wrong[i].text, &c, &err), 0, "%s", wrong[i].text);
-        cr_expect_not_null(strstr(err.message, wrong[i].message), "%s", err.message);
+        cr_expect_lt(load_text(wrong_targets[i].text, &c, &err), 0, "%s", wrong_targets[i].text);
+        cr_expect_not_null(strstr(err.message, wrong_targets[i].message), "%s", err.message);
     }
+}
+
+Test(config, targets_of_heads)
+{
     struct config *c =
         load_good("join:\n"
                   "  labels: {click: {}, like: {}, watch: {}, completion: {of: watch, length: whole}}\n"

@@ -204,6 +204,15 @@ static void check(const struct packed_way *way, const struct operands *o)
     free(y);
 }
 
+static void check_all(uint32_t m, uint32_t n, uint32_t k, bool backward, struct rng *rng)
+{
+    struct operands o = operands_new(m, n, k, backward, rng);
+    for (uint32_t i = 0; i < WAYS; i++)
+        if (runs(ways[i]))
+            check(ways[i], &o);
+    operands_free(&o);
+}
+
 Test(packed, equals_its_twin)
 {
     static const uint32_t sizes[] = {1,  2,  3,  5,  6,   7,   15,  16,  17, 31,
@@ -215,11 +224,7 @@ Test(packed, equals_its_twin)
                        k = sizes[rng_below(&rng, SIZES)];
         if ((uint64_t)m * n * k > 3000000)
             continue;
-        struct operands o = operands_new(m, n, k, round % 2 != 0, &rng);
-        for (uint32_t i = 0; i < WAYS; i++)
-            if (runs(ways[i]))
-                check(ways[i], &o);
-        operands_free(&o);
+        check_all(m, n, k, round % 2 != 0, &rng);
     }
 }
 
@@ -229,11 +234,7 @@ Test(packed, equals_its_twin_with_few_rows)
     struct rng rng = rng_of(6);
     for (uint32_t m = 1; m <= 14; m++)
         for (uint32_t n = 60; n <= 84; n += 4) {
-            struct operands o = operands_new(m, n, 37, m % 2 != 0, &rng);
-            for (uint32_t i = 0; i < WAYS; i++)
-                if (runs(ways[i]))
-                    check(ways[i], &o);
-            operands_free(&o);
+            check_all(m, n, 37, m % 2 != 0, &rng);
         }
 }
 
