@@ -205,6 +205,7 @@ def cli(f, daemon, user, item):
     url = ["--url", f"http://127.0.0.1:{f.port}"]
     asked = [["get", "user", user], ["get", "item", item], ["get", "embedding", "items", item],
              ["score", user, item, "new"], ["explain", user, item]]
+    over_http = [f.run(*a[:1], "--json", *url, *a[1:]) for a in asked]
     text = f.run("get", *url, "user", user)
     f.check(text.returncode == 0 and f"user {user}" in text.stdout and "impression" in text.stdout, "get as text")
     text = f.run("score", *url, user, item, "new")
@@ -217,16 +218,16 @@ def cli(f, daemon, user, item):
     f.equal(f.run("score", *url, "--context", "[", user, item).returncode, 2, "score with a bad context")
     busy = f.run("run", "--state", f.path("other"), "--set", f"http.listen=127.0.0.1:{f.port}")
     f.check(busy.returncode == 1 and "in use" in busy.stderr and "--set http.listen=" in busy.stderr, "port in use")
-    f.wait_settled()  # a slow machine may have made one more version meanwhile
-    over_http = [f.run(*a[:1], "--json", *url, *a[1:]) for a in asked]
     f.equal(daemon.stop(), 0, "SIGTERM ends it well")
     away = f.run("get", *url, "user", user)
     f.check(away.returncode == 1 and "(connection refused)" in away.stderr and "freshet run" in away.stderr,
             f"nobody there: {away.stderr.strip()}")
     for a, answer in zip(asked, over_http):
         state = f.run(*a[:1], "--json", "--state", f.path("state"), *a[1:])
-        f.check(answer.returncode == 0 and state.returncode == 0 and
-                json.loads(answer.stdout) == json.loads(state.stdout), f"{' '.join(a)}: HTTP and state agree")
+        what = ' '.join(a)
+        f.equal(answer.returncode, 0, f"{what} over HTTP" + answer.stderr[:2000])
+        f.equal(state.returncode, 0, f"{what} of the state" + state.stderr[:2000])
+        f.equal(json.loads(answer.stdout), json.loads(state.stdout), f"{what}: HTTP and state agree")
     gone = f.run("get", "--state", f.path("state"), "item", "no-such")
     f.check(gone.returncode == 1 and "no-such" in gone.stderr, "get of nothing from a state")
 
