@@ -59,15 +59,22 @@ static inline void golden_done(struct golden *g)
     free(g->bytes);
 }
 
-static inline const void *golden_get(const struct golden *g, const char *prefix, const char *name)
+// NULL: there is none of that name.
+static inline const struct record *golden_find(const struct golden *g, const char *prefix, const char *name)
 {
     char full[2 * NET_NAME];
     snprintf(full, sizeof full, "%s%s", prefix, name);
     for (uint32_t i = 0; i < g->n; i++)
         if (strcmp(g->records[i].name, full) == 0)
-            return g->records[i].values;
-    cr_assert_fail("the golden file has no %s", full);
+            return &g->records[i];
     return NULL;
+}
+
+static inline const void *golden_get(const struct golden *g, const char *prefix, const char *name)
+{
+    const struct record *r = golden_find(g, prefix, name);
+    cr_assert_not_null(r, "the golden file has no %s%s", prefix, name);
+    return r->values;
 }
 
 #endif
