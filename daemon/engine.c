@@ -258,6 +258,10 @@ int engine_digest_json(struct engine *e, struct json *j, struct err *err)
     json_object(j);
     digest_json(j, e->config->model.name, model_dense_digest(model));
     json_end(j);
+    struct buf learned = {0};
+    updater_learned(e->updater, &learned);
+    digest_json(j, "learned", digest_bytes(learned.data, learned.len));
+    buf_done(&learned);
     json_key(j, "version");
     json_uint(j, updater_served(e->updater));
     json_key(j, "kernel");

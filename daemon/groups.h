@@ -27,6 +27,13 @@ struct groups_of {
 };
 void groups_begin(struct groups *g, const struct groups_of *of);
 
+// Before that, for messages that are ingested in the order of these calls: computes what needs no profile, and starts
+// fetching the groups that will be counted in. The event and its texts must stay until its groups_take, which comes
+// for each of them, and for those that were not seen ahead: the next groups_begin_taken is of this message.
+void groups_ahead(struct groups *g, const struct state *s, const struct event *e, uint16_t partition);
+void groups_take(struct groups *g, const struct event *e);
+void groups_begin_taken(struct groups *g, const struct groups_of *of);
+
 // Whether the grouping's bucket depends on the item (then `item` below must be given) or on the message alone.
 bool groups_by_item(const struct groups *g, uint32_t grouping);
 // The bucket of item `item` of the message: its text, "" if it is in none.
@@ -34,8 +41,8 @@ struct str groups_bucket(struct groups *g, uint32_t grouping, uint32_t item);
 // Its group. *ret_group NULL: it is in no bucket, or, without `create`, nothing has been counted there.
 int groups_find(struct groups *g, struct state *s, uint32_t grouping, uint32_t item, bool create,
                 struct entity **ret_group, struct err *err);
-// Starts fetching what groups_find and counting will touch, in three stages some work apart, each after the one
-// before: 0 where the group is looked for, 1 the group, 2 its counters.
+// Starts fetching what groups_find and counting will touch, unless groups_ahead did; in three stages some work apart,
+// each after the one before: 0 where the group is looked for, 1 the group, 2 its counters.
 void groups_fetch(struct groups *g, const struct state *s, uint32_t grouping, uint32_t item, uint32_t stage);
 
 // The text of a place: `precision` characters of base 32 (Niemeyer's geohash). False: out of range.

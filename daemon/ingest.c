@@ -228,6 +228,7 @@ static int ingest_feedback(struct ingest *in, const struct groups_of *of, struct
 
 static int ingest_action(struct ingest *in, uint32_t part, const struct event *e, struct err *err)
 {
+    remember_take(in->remember, e);
     if (e->event_id != 0 && in->config->dedupe.window_ms > 0 && state_seen(in->state, e->event_id, e->ts)) {
         in->counts.duplicates++;
         return 0;
@@ -293,6 +294,7 @@ void ingest_prefetch(const struct ingest *in, uint32_t part, const struct event 
     state_prefetch(in->state, ENTITY_USER, (uint16_t)in->parts[part].partition, e->user);
     for (uint32_t i = 0; i < e->n_items; i++)
         state_prefetch(in->state, ENTITY_ITEM, 0, e->items[i].id);
+    remember_ahead(in->remember, e, (uint16_t)in->parts[part].partition);
 }
 
 // ---- parts and progress -----------------------------------------------------------------------------------

@@ -109,8 +109,18 @@ void remember_fetch(struct remember *r, const struct groups_of *of, uint32_t sta
 
 void remember_begin(struct remember *r, const struct groups_of *of)
 {
-    groups_begin(r->groups, of);
+    groups_begin_taken(r->groups, of);
     remember_fetch(r, of, 0);
+}
+
+void remember_ahead(struct remember *r, const struct event *e, uint16_t partition)
+{
+    groups_ahead(r->groups, r->state, e, partition);
+}
+
+void remember_take(struct remember *r, const struct event *e)
+{
+    groups_take(r->groups, e);
 }
 
 int remember_impression(struct remember *r, const struct groups_of *of, struct err *err)

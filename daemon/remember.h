@@ -15,7 +15,11 @@ struct remember;
 struct remember *remember_new(const struct config *config, struct groups *groups, struct state *state);
 void remember_free(struct remember *r);
 
-// Called first for every message: takes its buckets (groups_begin) and starts fetching its groups.
+// Some events before it: starts fetching the groups that are known by then; see groups_ahead. remember_take then
+// comes first for every event, and is all there is of one that is left out.
+void remember_ahead(struct remember *r, const struct event *e, uint16_t partition);
+void remember_take(struct remember *r, const struct event *e);
+// Called first for every message that counts: takes its buckets and starts fetching its groups.
 void remember_begin(struct remember *r, const struct groups_of *of);
 // Goes on fetching, some work later; stage 1, then 2 (groups_fetch).
 void remember_fetch(struct remember *r, const struct groups_of *of, uint32_t stage);

@@ -190,8 +190,10 @@ void entities_fetch(const struct entities *es, uint64_t key, uint32_t stage)
         return;
     if (stage == 1)
         entity_prefetch(e);
-    else
+    else if (stage == 2)
         entity_prefetch_counters(e);
+    else
+        entity_prefetch_newest(e);
 }
 
 // ---- one entity -------------------------------------------------------------------------------------------
@@ -352,6 +354,7 @@ void entities_free(struct entities *es)
     if (es == NULL)
         return;
     account_free(&es->account, es->dirty);
+    entities_reader_end(es);
     // What lies in the reserve goes with it: millions of entities need not be visited once more.
     for (uint64_t i = 0; i <= es->table.mask && es->account.outside > 0; i++)
         entity_free(es, es->table.slots[i].entity);
@@ -369,7 +372,7 @@ void entities_free(struct entities *es)
 }
 
 int entities_load(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id,
-                  struct str text, struct entity **ret_entity, struct err *err)
+                  const struct group_key *group, struct str text, struct entity **ret_entity, struct err *err)
 {
     uint64_t key = entity_key(kind, partition, id);
     es->misses++;
@@ -377,7 +380,7 @@ int entities_load(struct entities *es, enum entity_kind kind, uint16_t partition
     bool absent = key != 0 && *absent_slot(es, key) == key; // 0 marks a free slot
     if (es->fresh || absent || entity_hidden(es, kind, partition, id))
         return 0;
-    if (entity_load(es, kind, partition, id, text, ret_entity, err) < 0)
+    if (entity_load(es, kind, partition, id, group, text, ret_entity, err) < 0)
         return -1;
     if (*ret_entity == NULL)
         *absent_slot(es, key) = key;
@@ -404,7 +407,7 @@ int entities_get(struct entities *es, enum entity_kind kind, uint16_t partition,
     bool create = text.s != NULL;
     struct entity *e = entities_find(es, kind, partition, id);
     bool loaded = e == NULL;
-    if (loaded && entities_load(es, kind, partition, id, text, &e, err) < 0)
+    if (loaded && entities_load(es, kind, partition, id, NULL, text, &e, err) < 0)
         return -1;
     if (e != NULL && entity_expired(es, e)) {
         if (entity_again(es, &e, loaded, create, err) < 0)
@@ -467,7 +470,8 @@ void entities_trim(struct entities *es)
 {
     assert(es->magic == ENTITIES_MAGIC);
     graves_trim(es);
-    uint64_t idle = 0; // slots passed since the last eviction
+    entities_reader_end(es); // it keeps files
+    uint64_t idle = 0;       // slots passed since the last eviction
     while (es->account.bytes > es->options.cache_bytes && !es->stuck) {
         struct entity *e = es->table.slots[es->hand].entity;
         bool used = e != NULL && (e->flags & ENTITY_USED) != 0;
@@ -488,6 +492,7 @@ void entities_durable(struct entities *es, uint64_t commit)
     if (commit > es->durable)
         es->durable = commit;
     es->stuck = false;
+    entities_reader_end(es);
     groups_durable(es);
     hidden_durable(es);
 }

@@ -35,7 +35,8 @@ void entities_prefetch(const struct entities *es, enum entity_kind kind, uint16_
 // Groups; see state.h.
 int entities_group(struct entities *es, const struct group_key *key, struct str text,
                    struct entity **ret_group, struct err *err);
-void entities_group_fetch(const struct entities *es, const struct group_key *key, uint32_t stage);
+uint64_t entities_group_place(const struct group_key *key);
+void entities_fetch(const struct entities *es, uint64_t key, uint32_t stage); // state_group_fetch
 int entities_groups_each(struct entities *es, const struct group_key *owner,
                          int (*each)(void *context, struct entity *group), void *context, struct err *err);
 void entities_watermark(struct entities *es, int64_t watermark); // tiles age by it; never goes back
@@ -75,7 +76,8 @@ struct buried_list entities_buried(struct entities *es, uint64_t commit);
 void entities_swept(struct entities *es, const struct buried_list *found);
 void entities_trim(struct entities *es);
 
-// From the store, in key order (users and groups by partition and id, items by id).
+// From the store, in key order (users by partition and id, items by id, groups by partition, owner, whose, grouping
+// and value).
 int entities_each(struct entities *es, enum entity_kind kind, int (*each)(void *context, struct entity *e),
                   void *context, struct err *err);
 // Canonical bytes at the watermark of what one entity holds, for digests; nothing is put where it is empty.

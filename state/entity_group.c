@@ -4,12 +4,16 @@
 // Problem: a grouping multiplies entities (an item by gender, age and geo; a user by category), most of which
 // do not exist, and a request wants all of one owner.
 //
-// Idea: a group is found by a hash of (owner, grouping, value) as if it were an id, so cache, prefetching and
-// the store's filter serve it as they serve a user. Its key of its own, under the owner (keys.h, INDEX), is
-// written once, when the group is new, and read only to enumerate. Until that is durable the group is on a
-// list by owner, `young`.
+// Idea: in memory a group is found by a hash of (owner, grouping, value) as if it were an id, so cache and
+// prefetching serve it as they serve a user. In the store it lies under its owner (keys.h):
 //
-// Cost: a new group costs a put more than a new item. Counting for a group is counting for an item.
+//     | GROUP | partition be16 | owner be64 | of u8 | grouping u8 | value be64 | sub ...
+//
+// What is counted for one item by gender, age and place is read from the same few blocks, and to enumerate the
+// groups of an owner is to walk over its keys. Until a group is durable it is on a list by owner, `young`.
+//
+// Cost: a new group costs what a new item does, and so does counting for it. A walk passes over every key of the
+// groups: those of a tile hour as many as there are hours, up to WALK_KEYS of a group and a seek more.
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +23,14 @@
 #include "state/entity_struct.h"
 #include "state/keys.h"
 
+enum { WALK_KEYS = 8 }; // of one group are passed one by one; a seek costs as much
+
 static uint16_t group_partition(const struct group_key *key)
 {
     return key->of == GROUP_OF_USER ? key->partition : 0;
 }
 
-static uint64_t group_id(const struct group_key *key)
+uint64_t group_id(const struct group_key *key)
 {
     uint64_t grouping = (uint64_t)key->of << 8 | key->grouping;
     return hash_mix(key->owner ^ hash_mix(key->value + (grouping + 1) * UINT64_C(0x9e3779b97f4a7c15)));
@@ -67,7 +73,7 @@ static int owner_expired(struct entities *es, const struct group_key *key, bool 
         *ret_expired = entity_expired(es, e);
         return 0;
     }
-    if (entities_load(es, kind, group_partition(key), key->owner, (struct str){NULL, 0}, &e, err) < 0)
+    if (entities_load(es, kind, group_partition(key), key->owner, NULL, (struct str){NULL, 0}, &e, err) < 0)
         return -1;
     *ret_expired = e != NULL && entity_expired(es, e);
     if (*ret_expired)
@@ -83,6 +89,8 @@ int entities_group(struct entities *es, const struct group_key *key, struct str 
     assert(es->magic == ENTITIES_MAGIC && key->grouping < STATE_GROUPINGS_MAX);
     uint16_t partition = group_partition(key);
     uint64_t id = group_id(key);
+    struct group_key of = *key;
+    of.partition = partition;
     bool expired;
     *ret_group = NULL;
     if (owner_expired(es, key, &expired, err) < 0)
@@ -94,11 +102,11 @@ int entities_group(struct entities *es, const struct group_key *key, struct str 
         return -1;
     struct entity *e = entities_find(es, ENTITY_GROUP, partition, id);
     bool cached = e != NULL;
-    if (!cached && entities_load(es, ENTITY_GROUP, partition, id, text, &e, err) < 0)
+    if (!cached && entities_load(es, ENTITY_GROUP, partition, id, &of, text, &e, err) < 0)
         return -1;
     if (e == NULL && text.s != NULL) {
         e = entity_new(es, ENTITY_GROUP, partition, id, text);
-        entity_group_set(e, key);
+        entity_group_set(e, &of);
     }
     if (e != NULL && !cached)
         entities_insert(es, e);
@@ -106,12 +114,12 @@ int entities_group(struct entities *es, const struct group_key *key, struct str 
     return 0;
 }
 
-void entities_group_fetch(const struct entities *es, const struct group_key *key, uint32_t stage)
+uint64_t entities_group_place(const struct group_key *key)
 {
-    entities_fetch(es, entity_key(ENTITY_GROUP, group_partition(key), group_id(key)), stage);
+    return entity_key(ENTITY_GROUP, group_partition(key), group_id(key));
 }
 
-// ---- groups whose index key is not durable ----------------------------------------------------------------
+// ---- groups that are not durable --------------------------------------------------------------------------
 
 static uint64_t owner_hash(enum group_of of, uint16_t partition, uint64_t owner)
 {
@@ -189,28 +197,96 @@ void groups_young_bury(struct entities *es, const struct group_key *owner)
         y->list[i].group = NULL;
 }
 
+// ---- keys -------------------------------------------------------------------------------------------------
+
+static void owner_key_put(const struct group_key *owner, struct buf *to)
+{
+    buf_put_u8(to, KEY_GROUP);
+    buf_put_be16(to, owner->partition);
+    buf_put_be64(to, owner->owner);
+    buf_put_u8(to, (uint8_t)owner->of);
+}
+
+void group_key_put(const struct group_key *group, struct buf *to)
+{
+    owner_key_put(group, to);
+    buf_put_u8(to, group->grouping);
+    buf_put_be64(to, group->value);
+}
+
+bool group_key_read(struct str key, struct group_key *ret_key)
+{
+    struct rd from = rd_of(key.s, key.len);
+    struct group_key group = {0};
+    bool family = rd_u8(&from) == KEY_GROUP;
+    group.partition = rd_be16(&from);
+    group.owner = rd_be64(&from);
+    uint8_t of = rd_u8(&from);
+    group.of = (enum group_of)of;
+    group.grouping = rd_u8(&from);
+    group.value = rd_be64(&from);
+    if (!family || from.bad || of > GROUP_OF_ALL || group.grouping >= STATE_GROUPINGS_MAX)
+        return false;
+    *ret_key = group;
+    return true;
+}
+
 // ---- enumeration ------------------------------------------------------------------------------------------
+
+static bool begins_with(const struct store_iter *it, const struct buf *prefix)
+{
+    if (!store_iter_valid(it))
+        return false;
+    struct str key = store_iter_key(it);
+    return key.len >= prefix->len && memcmp(key.s, prefix->data, prefix->len) == 0;
+}
+
+// Leaves the group that the iterator stands on behind. `scratch` is cleared first.
+static void group_pass(struct store_iter *it, struct buf *scratch)
+{
+    buf_clear(scratch);
+    buf_put(scratch, store_iter_key(it).s, KEY_GROUP_PREFIX);
+    for (int i = 0; i < WALK_KEYS; i++) {
+        store_iter_next(it);
+        if (!begins_with(it, scratch))
+            return;
+    }
+    buf_put_u8(scratch, UINT8_MAX); // above every sub
+    store_iter_seek(it, (struct str){(const char *)scratch->data, (uint32_t)scratch->len});
+}
+
+int groups_walk(struct store_iter *it, const struct group_key *owner, struct buried_list *to, struct err *err)
+{
+    struct buf prefix = {0};
+    struct buf scratch = {0};
+    int r = 0;
+    owner_key_put(owner, &prefix);
+    store_iter_seek(it, (struct str){(const char *)prefix.data, (uint32_t)prefix.len});
+    while (r == 0 && begins_with(it, &prefix)) {
+        struct buried b = {.kind = ENTITY_GROUP, .partition = owner->partition};
+        if (!group_key_read(store_iter_key(it), &b.group)) {
+            r = err_set(err, ERR_CORRUPT, "a key of a group is malformed");
+            break;
+        }
+        b.id = group_id(&b.group);
+        buried_add(to, &b);
+        group_pass(it, &scratch);
+    }
+    buf_done(&prefix);
+    buf_done(&scratch);
+    return r;
+}
+
+struct store_iter *groups_walker(struct store *store)
+{
+    const char family = (char)KEY_GROUP;
+    return store_iter_new(store, (struct str){&family, 1}, (struct str){NULL, 0}, true);
+}
 
 int groups_stored(struct store *store, const struct group_key *owner, struct buried_list *to, struct err *err)
 {
-    struct buf prefix = {0};
-    group_index_key(owner, &prefix);
-    struct str p = {(const char *)prefix.data, (uint32_t)prefix.len};
-    struct store_iter *it = store_iter_new(store, p, (struct str){NULL, 0}, true);
-    int r = 0;
-    for (; r == 0 && store_iter_valid(it); store_iter_next(it)) {
-        struct str at = store_iter_key(it);
-        struct rd rest = rd_of(at.s + p.len, at.len - p.len);
-        struct buried b = {.kind = ENTITY_GROUP, .partition = owner->partition, .group = *owner};
-        b.group.grouping = rd_u8(&rest);
-        b.group.value = rd_be64(&rest);
-        b.id = group_id(&b.group);
-        if (rest.bad || rd_left(&rest) > 0 || b.group.grouping >= STATE_GROUPINGS_MAX)
-            r = err_set(err, ERR_CORRUPT, "a key of the index of groups is malformed");
-        else
-            buried_add(to, &b);
-    }
-    buf_done(&prefix);
+    struct store_iter *it = groups_walker(store);
+    int r = groups_walk(it, owner, to, err);
     return store_iter_free(it, r == 0 ? err : NULL) < 0 ? -1 : r;
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Entities and the store: loading by one iteration over an entity's keys, the dirty parts into a batch, the
-// canonical bytes for digests. Keys are described in keys.h; values here:
+// Entities and the store: loading by a search and an iteration over an entity's keys, the dirty parts into a batch,
+// the canonical bytes for digests. Keys are described in keys.h; values here:
 //
 //     'A'   ts zigzag, u8 1 = there is a record / 0 = deleted, record to the end
 //     'C'   chunk.c; the key's hour is the number of the chunk, which is an hour unless the coarsest tile is
 //           longer or does not divide it: then a chunk is the least multiple of that tile above an hour
 //     'L'   last ts in seconds varint, then with totals totals.c
-//     'N'   first ts zigzag; of a group u8 of, u8 grouping, u64 owner, u64 value; text to the end
+//     'N'   first ts zigzag, text to the end
 //     'S'   sequence.c
 //
 // Tiles are numbers of finest tiles: a store must be read with the windows it was written with.
@@ -19,7 +19,12 @@
 #include "state/entity_struct.h"
 #include "state/keys.h"
 
-enum { KEY_MAX = KEY_PREFIX + 10, KEY_TILES = KEY_PREFIX + 7, BATCH_AHEAD = 4, BATCH_TURN = 32 };
+enum {
+    KEY_SUB_TILES_LEN = 7,
+    KEY_MAX = KEY_GROUP_PREFIX + KEY_SUB_TILES_LEN,
+    BATCH_AHEAD = 4,
+    BATCH_TURN = 32,
+};
 
 struct key {
     uint8_t bytes[KEY_MAX];
@@ -41,17 +46,27 @@ static struct key key_of(enum entity_kind kind, uint16_t partition, uint64_t id)
     return k;
 }
 
+static struct key key_of_group(const struct group_key *group)
+{
+    struct key k = key_of(ENTITY_GROUP, group->partition, group->owner);
+    key_put_be(&k, (uint64_t)group->of, 1);
+    key_put_be(&k, group->grouping, 1);
+    key_put_be(&k, group->value, 8);
+    return k;
+}
+
+static struct key key_of_entity(const struct entity *e)
+{
+    struct group_key group;
+    if (e->kind != ENTITY_GROUP)
+        return key_of(e->kind, e->partition, e->id);
+    entity_group(e, &group);
+    return key_of_group(&group);
+}
+
 static struct str key_str(const struct key *k)
 {
     return (struct str){(const char *)k->bytes, (uint32_t)k->len};
-}
-
-void group_index_key(const struct group_key *owner, struct buf *to)
-{
-    buf_put_u8(to, KEY_INDEX);
-    buf_put_be16(to, owner->partition);
-    buf_put_be64(to, owner->owner);
-    buf_put_u8(to, (uint8_t)owner->of);
 }
 
 // ---- loading ----------------------------------------------------------------------------------------------
@@ -63,24 +78,10 @@ struct loading {
     int sequence; // whose slots are in the loader; -1: none
 };
 
-static void loading_group(struct rd *from, struct group_key *ret_key)
-{
-    uint8_t of = rd_u8(from);
-    ret_key->of = (enum group_of)of;
-    ret_key->grouping = rd_u8(from);
-    ret_key->owner = rd_u64(from);
-    ret_key->value = rd_u64(from);
-    if (of > GROUP_OF_ALL || ret_key->grouping >= STATE_GROUPINGS_MAX)
-        from->bad = true;
-}
-
 static int loading_name(struct loading *l, struct rd *from, struct err *err)
 {
     struct entity *e = l->e;
-    struct group_key group = {0};
     e->first_ts = rd_zigzag(from);
-    if (e->kind == ENTITY_GROUP)
-        loading_group(from, &group);
     size_t len = rd_left(from);
     if (from->bad || len > ENTITY_TEXT_MAX)
         return err_set(err, ERR_CORRUPT, "a name is malformed");
@@ -89,8 +90,6 @@ static int loading_name(struct loading *l, struct rd *from, struct err *err)
     e->text_len = (uint16_t)len;
     if (len > 0)
         memcpy(entity_text_at(e), from->p, len);
-    if (e->kind == ENTITY_GROUP)
-        entity_group_set(e, &group);
     e->flags |= ENTITY_NAMED;
     return 0;
 }
@@ -177,7 +176,8 @@ static int loading_slot(struct loading *l, struct rd *rest, struct str value, st
 
 static int loading_key(struct loading *l, struct str key, struct str value, struct err *err)
 {
-    struct rd rest = rd_of(key.s + KEY_PREFIX, key.len - KEY_PREFIX);
+    size_t prefix = key_prefix((uint8_t)key.s[0]);
+    struct rd rest = rd_of(key.s + prefix, key.len - prefix);
     struct rd from = rd_of(value.s, value.len);
     switch (rd_u8(&rest)) {
     case KEY_SUB_NAME:
@@ -197,7 +197,7 @@ static int loading_key(struct loading *l, struct str key, struct str value, stru
     }
 }
 
-static bool key_of_entity(const struct store_iter *it, const struct key *prefix)
+static bool iter_at(const struct store_iter *it, const struct key *prefix)
 {
     if (!store_iter_valid(it))
         return false;
@@ -211,7 +211,7 @@ static int entity_read(struct entities *es, struct store_iter *it, const struct 
 {
     struct loading l = {.es = es, .e = e, .sequence = -1};
     int r = 0;
-    for (; r == 0 && key_of_entity(it, prefix); store_iter_next(it))
+    for (; r == 0 && iter_at(it, prefix); store_iter_next(it))
         r = loading_key(&l, store_iter_key(it), store_iter_value(it), err);
     if (r == 0)
         r = loading_sequence_end(&l, err);
@@ -231,33 +231,47 @@ static int entity_read(struct entities *es, struct store_iter *it, const struct 
     return 0;
 }
 
-// Most of what is looked for and not cached is absent, groups above all: a get learns that from the filter at a
-// third of what an iterator costs.
-static int entity_there(struct entities *es, const struct key *prefix, bool *ret_there, struct err *err)
+static struct entity *entity_empty(struct entities *es, enum entity_kind kind, uint16_t partition,
+                                   uint64_t id, const struct group_key *group, struct str text)
 {
-    struct key key = *prefix;
-    key_put_be(&key, KEY_SUB_NAME, 1);
-    return store_get(es->store, key.bytes, key.len, &es->value, ret_there, err);
+    struct entity *e = entity_new(es, kind, partition, id, text);
+    if (group != NULL)
+        entity_group_set(e, group);
+    return e;
 }
 
-int entity_load(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id, struct str text,
-                struct entity **ret_entity, struct err *err)
+// One iterator serves until a commit becomes durable: to make one costs as much as a search. What is not in memory
+// was evicted, or taken out by a burial, when all of it was in commits that entities_durable had told, and a reader is
+// made after the last of these: so it sees all there is to see of what it is asked for. Most of that is absent,
+// groups above all, and the filters tell.
+static struct store_iter *entities_reader(struct entities *es)
 {
-    struct key prefix = key_of(kind, partition, id);
-    bool there = false;
-    if (entity_there(es, &prefix, &there, err) < 0)
-        return -1;
-    if (!there)
-        return 0;
-    struct store_iter *it = store_iter_new(es->store, key_str(&prefix), (struct str){NULL, 0}, true);
+    if (es->reader == NULL)
+        es->reader = store_iter_prefixes(es->store);
+    return es->reader;
+}
+
+void entities_reader_end(struct entities *es)
+{
+    (void)store_iter_free(es->reader, NULL); // what it could not read was told by the search
+    es->reader = NULL;
+}
+
+int entity_load(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id,
+                const struct group_key *group, struct str text, struct entity **ret_entity, struct err *err)
+{
+    struct key prefix = group != NULL ? key_of_group(group) : key_of(kind, partition, id);
+    struct store_iter *it = entities_reader(es);
     struct entity *e = NULL;
     int r = 0;
-    if (key_of_entity(it, &prefix))
-        r = entity_read(es, it, &prefix, entity_new(es, kind, partition, id, text), &e, err);
-    if (store_iter_free(it, r == 0 ? err : NULL) < 0)
-        r = -1;
+    store_iter_seek(it, key_str(&prefix));
+    if (iter_at(it, &prefix))
+        r = entity_read(es, it, &prefix, entity_empty(es, kind, partition, id, group, text), &e, err);
+    if (r == 0 && !store_iter_valid(it))
+        r = store_iter_error(it, err);
     if (r < 0) {
         entity_free(es, e);
+        entities_reader_end(es);
         return -1;
     }
     if (e != NULL)
@@ -292,19 +306,34 @@ static bool each_passes(const struct each *x, const struct entity *e)
     return e->of == GROUP_OF_ALL || map_get(&x->dead, dead_key(owner, e->partition, e->owner)) == MAP_NONE;
 }
 
+// An entity whose keys begin so.
+static int each_new(struct entities *es, const struct key *prefix, struct entity **ret_entity,
+                    struct err *err)
+{
+    struct rd from = rd_of(prefix->bytes, prefix->len);
+    enum entity_kind kind = (enum entity_kind)(rd_u8(&from) - KEY_USER);
+    uint16_t partition = rd_be16(&from);
+    uint64_t id = rd_be64(&from);
+    struct group_key group = {0};
+    if (kind == ENTITY_GROUP && !group_key_read(key_str(prefix), &group))
+        return err_set(err, ERR_CORRUPT, "a key of a group is malformed");
+    id = kind == ENTITY_GROUP ? group_id(&group) : id;
+    *ret_entity =
+        entity_empty(es, kind, partition, id, kind == ENTITY_GROUP ? &group : NULL, (struct str){NULL, 0});
+    return 0;
+}
+
 static int each_next(struct each *x, struct store_iter *it, struct err *err)
 {
     struct entities *es = x->es;
     struct str first = store_iter_key(it);
-    if (first.len < KEY_PREFIX)
-        return err_set(err, ERR_CORRUPT, "a key of %u bytes among users and items", first.len);
-    struct key prefix = {.len = KEY_PREFIX};
-    memcpy(prefix.bytes, first.s, KEY_PREFIX);
-    struct rd from = rd_of(prefix.bytes, KEY_PREFIX);
-    enum entity_kind kind = (enum entity_kind)(rd_u8(&from) - KEY_USER);
-    uint16_t partition = rd_be16(&from);
-    uint64_t id = rd_be64(&from);
-    struct entity *e = entity_new(es, kind, partition, id, (struct str){NULL, 0});
+    struct key prefix = {.len = key_prefix((uint8_t)first.s[0])};
+    struct entity *e = NULL;
+    if (first.len < prefix.len)
+        return err_set(err, ERR_CORRUPT, "a key of %u bytes among users, items and groups", first.len);
+    memcpy(prefix.bytes, first.s, prefix.len);
+    if (each_new(es, &prefix, &e, err) < 0)
+        return -1;
     if (entity_read(es, it, &prefix, e, &e, err) < 0)
         return -1;
     int r = each_passes(x, e) ? x->each(x->context, e) : 0;
@@ -337,32 +366,11 @@ static void batch_put(struct store_batch *b, const struct key *key, const struct
     store_batch_put(b, key->bytes, key->len, value->data, value->len);
 }
 
-// The part of a group's name that says what it is, and its key in the index.
-static void batch_group(struct entities *es, const struct entity *e, struct store_batch *b)
-{
-    struct group_key group;
-    struct key key = {.len = 0};
-    entity_group(e, &group);
-    buf_put_u8(&es->value, (uint8_t)group.of);
-    buf_put_u8(&es->value, group.grouping);
-    buf_put_u64(&es->value, group.owner);
-    buf_put_u64(&es->value, group.value);
-    key_put_be(&key, KEY_INDEX, 1);
-    key_put_be(&key, group.partition, 2);
-    key_put_be(&key, group.owner, 8);
-    key_put_be(&key, (uint64_t)group.of, 1);
-    key_put_be(&key, group.grouping, 1);
-    key_put_be(&key, group.value, 8);
-    store_batch_put(b, key.bytes, key.len, "", 0);
-}
-
 static void batch_name(struct entities *es, const struct entity *e, struct key key, struct store_batch *b)
 {
     key_put_be(&key, KEY_SUB_NAME, 1);
     buf_clear(&es->value);
     buf_put_zigzag(&es->value, e->first_ts);
-    if (e->kind == ENTITY_GROUP)
-        batch_group(es, e, b);
     struct str text = entity_text(e);
     buf_put(&es->value, text.s, text.len);
     batch_put(b, &key, &es->value);
@@ -450,7 +458,7 @@ static void batch_sequence(struct entities *es, struct sequence *s, const struct
 
 static void entity_batch(struct entities *es, struct entity *e, struct store_batch *b)
 {
-    struct key prefix = key_of(e->kind, e->partition, e->id);
+    struct key prefix = key_of_entity(e);
     if (e->flags & ENTITY_NAME_DIRTY)
         batch_name(es, e, prefix, b);
     if (e->flags & ENTITY_PROFILE_DIRTY)
@@ -635,12 +643,14 @@ void entities_profile_put(const struct entity *e, struct buf *to)
 bool entities_key_expired(const struct state_options *options, int64_t watermark, const uint8_t *key,
                           size_t n)
 {
-    if (n != KEY_TILES || key[0] < KEY_USER || key[0] > KEY_GROUP || key[KEY_PREFIX] != KEY_SUB_TILES)
+    size_t prefix = key_prefix(key[0]);
+    if (n != prefix + KEY_SUB_TILES_LEN || key[0] < KEY_USER || key[0] > KEY_GROUP ||
+        key[prefix] != KEY_SUB_TILES)
         return false;
     struct tiling t;
     tiling_init(&t, options->windows, options->n_windows);
     if (watermark != INT64_MAX)
         tiling_watermark(&t, watermark);
-    struct rd from = rd_of(key + KEY_PREFIX + 1, 4);
+    struct rd from = rd_of(key + prefix + 1, 4);
     return ((uint64_t)rd_be32(&from) + 1) * t.chunk <= t.alive_any;
 }

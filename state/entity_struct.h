@@ -85,7 +85,7 @@ struct entity_prefetch {
     uint32_t at;
 };
 
-// The named groups whose index key is not durable, by owner.
+// The named groups that are not durable, by owner.
 struct young_group {
     struct entity *group;
     uint32_t next; // of the same owner, or MAP_NONE
@@ -131,6 +131,7 @@ struct entities {
     struct chunks chunks;
     struct buf value;
     struct sequence_loader *loader;
+    struct store_iter *reader; // see entity_load; NULL: none
 };
 
 enum { ENTITIES_MAGIC = 0x656e7473 };
@@ -202,14 +203,15 @@ void entity_profile_put(struct entities *es, struct entity *e, int64_t ts, bool 
 uint64_t entity_key(enum entity_kind kind, uint16_t partition, uint64_t id); // in the table
 void entities_insert(struct entities *es, struct entity *e);
 // Loads it unless it is known that the store has no such entity, or it is hidden. *ret_entity NULL: absent.
+// `group` is what a group is; NULL of users and items.
 int entities_load(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id,
-                  struct str text, struct entity **ret_entity, struct err *err);
+                  const struct group_key *group, struct str text, struct entity **ret_entity,
+                  struct err *err);
 // What is in the cache, expired or not; as used, as it is, and out of the table.
 struct entity *entities_find(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id);
 struct entity *entities_cached(const struct entities *es, enum entity_kind kind, uint16_t partition,
                                uint64_t id);
 struct entity *entities_take(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id);
-void entities_fetch(const struct entities *es, uint64_t key, uint32_t stage); // see state_group_fetch
 // last_s of an entity that was seen at `ts`.
 static inline uint32_t entity_seconds(int64_t ts)
 {
@@ -236,10 +238,13 @@ void group_named(struct entities *es, struct entity *group);
 void groups_durable(struct entities *es);
 void young_done(struct entities *es);
 void entity_group_set(struct entity *e, const struct group_key *key);
+uint64_t group_id(const struct group_key *key);                 // in the cache
+bool group_key_read(struct str key, struct group_key *ret_key); // of the store; false: malformed
 
 // entity_store.c
+void entities_reader_end(struct entities *es);
 // *ret_entity stays as it is if the store has no such entity.
-int entity_load(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id, struct str text,
-                struct entity **ret_entity, struct err *err);
+int entity_load(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id,
+                const struct group_key *group, struct str text, struct entity **ret_entity, struct err *err);
 
 #endif

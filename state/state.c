@@ -212,9 +212,14 @@ int state_group(struct state *s, const struct group_key *key, struct str text, s
     return entities_group(s->entities, key, text, ret_group, err);
 }
 
-void state_group_fetch(const struct state *s, const struct group_key *key, uint32_t stage)
+uint64_t state_group_place(const struct group_key *key)
 {
-    entities_group_fetch(s->entities, key, stage);
+    return entities_group_place(key);
+}
+
+void state_group_fetch(const struct state *s, uint64_t place, uint32_t stage)
+{
+    entities_fetch(s->entities, place, stage);
 }
 
 int state_groups_each(struct state *s, enum group_of of, uint16_t partition, uint64_t owner,

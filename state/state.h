@@ -24,7 +24,7 @@ struct state;
 struct entity; // a user, an item or a group; valid until state_trim or state_close
 
 enum {
-    STATE_FORMAT = 2, // of everything on disk; a store of another format is refused with ERR_VERSION
+    STATE_FORMAT = 3, // of everything on disk; a store of another format is refused with ERR_VERSION
     STATE_WINDOWS_MAX = 8,
     STATE_SEQUENCES_MAX = 64,
     STATE_GROUPINGS_MAX = 64,
@@ -155,9 +155,10 @@ struct group_key {
 // As state_entity; `text` is the bucket's. A group of an owner that expired is absent.
 int state_group(struct state *s, const struct group_key *key, struct str text, struct entity **ret_group,
                 struct err *err);
-// Starts fetching one that will be asked for within the next event or so: stage 0 where it is looked for, 1 the
-// group, 2 its counters; each some work after the one before.
-void state_group_fetch(const struct state *s, const struct group_key *key, uint32_t stage);
+// Starts fetching one that will be asked for within the next events: stage 0 where it is looked for, 1 the group, 2
+// its counters, 3 the newest tiles of long ones; each some work after the one before. `place` names the group.
+uint64_t state_group_place(const struct group_key *key);
+void state_group_fetch(const struct state *s, uint64_t place, uint32_t stage);
 void entity_group(const struct entity *e, struct group_key *ret_key); // its text is entity_text
 // Every group of one owner, durable or not, in order of (grouping, value).
 int state_groups_each(struct state *s, enum group_of of, uint16_t partition, uint64_t owner,
@@ -411,7 +412,7 @@ void state_commit_ack(struct state *s);
 
 // ---- export, digest, figures ------------------------------------------------------------------------------
 
-// Every entity of a kind in key order (groups by a hash), from the store: call after a commit is durable. The
+// Every entity of a kind in key order (groups by owner), from the store: call after a commit is durable. The
 // entity is valid inside the call only.
 int state_entities_each(struct state *s, enum entity_kind kind, int (*each)(void *context, struct entity *e),
                         void *context, struct err *err);

@@ -189,7 +189,7 @@ const char *const state_family_names[STATE_FAMILIES] = {"users",  "items", "grou
 static void family_figures(const struct state *s, struct state_figures *f)
 {
     static const uint8_t families[STATE_FAMILIES][2] = {
-        {KEY_USER, KEY_USER}, {KEY_ITEM, KEY_ITEM}, {KEY_GROUP, KEY_INDEX}, {KEY_NAME, KEY_GONE},
+        {KEY_USER, KEY_USER}, {KEY_ITEM, KEY_ITEM}, {KEY_GROUP, KEY_GROUP}, {KEY_NAME, KEY_GONE},
         {KEY_ROW, KEY_ROW},   {KEY_BLOB, KEY_BLOB}, {KEY_LOG, KEY_LOG},
     };
     for (int i = 0; i < STATE_FAMILIES; i++)

@@ -255,6 +255,32 @@ static unsigned char filter_drops(void *state, int level, const char *key, size_
     return s->options.expired(s->options.expired_context, (const uint8_t *)key, key_len);
 }
 
+// What the filter knows of a key beside the whole of it: a user, an item, a group.
+static char *prefix_of(void *state, const char *key, size_t n, size_t *ret_n)
+{
+    (void)state, (void)n;
+    *ret_n = key_prefix((uint8_t)key[0]);
+    return (char *)key;
+}
+
+static unsigned char prefix_has(void *state, const char *key, size_t n)
+{
+    (void)state;
+    return n > 0 && n >= key_prefix((uint8_t)key[0]);
+}
+
+static unsigned char prefix_is(void *state, const char *prefix, size_t n)
+{
+    (void)state;
+    return n > 0 && n == key_prefix((uint8_t)prefix[0]);
+}
+
+static const char *prefix_name(void *state)
+{
+    (void)state;
+    return "freshet.prefix";
+}
+
 // Index and filter are cut into blocks: the filter of a whole file is a megabyte, more than a shard of the
 // cache takes, and would be read again for every search.
 static rocksdb_block_based_table_options_t *table_options(const struct store *s)
@@ -310,7 +336,9 @@ static void store_options_make(struct store *s)
     s->rocks = rocksdb_options_create();
     rocksdb_options_set_create_if_missing(s->rocks, !s->options.read_only && !s->options.fail_if_absent);
     rocksdb_options_enable_statistics(s->rocks);
-    rocksdb_options_set_prefix_extractor(s->rocks, rocksdb_slicetransform_create_fixed_prefix(KEY_PREFIX));
+    rocksdb_options_set_prefix_extractor(
+        s->rocks,
+        rocksdb_slicetransform_create(NULL, filter_done, prefix_of, prefix_has, prefix_is, prefix_name));
     options_set_compaction(s->rocks);
     options_set_files(s->rocks, s->options.read_only);
     rocksdb_block_based_table_options_t *table = table_options(s);

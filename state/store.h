@@ -50,7 +50,7 @@ int store_ingest(struct store *s, struct store_batch *b, struct err *err);
 int store_get(struct store *s, const void *key, size_t key_len, struct buf *ret_value, bool *ret_found,
               struct err *err);
 
-// Keys that begin with `prefix` (at least KEY_PREFIX bytes use the filter), in order, from `from` on (NULL:
+// Keys that begin with `prefix` (from key_prefix bytes on it uses the filter), in order, from `from` on (NULL:
 // the first). `fill_cache` false for scans of everything.
 struct store_iter *store_iter_new(struct store *s, struct str prefix, struct str from, bool fill_cache);
 bool store_iter_valid(const struct store_iter *it);
@@ -58,7 +58,12 @@ void store_iter_next(struct store_iter *it);
 void store_iter_seek(struct store_iter *it, struct str key);
 struct str store_iter_key(const struct store_iter *it);
 struct str store_iter_value(const struct store_iter *it);
+int store_iter_error(const struct store_iter *it,
+                     struct err *err);                       // of a read; where it is not valid any more
 int store_iter_free(struct store_iter *it, struct err *err); // reports a read error
+// One for any number of searches: store_iter_seek to key_prefix bytes, and it is valid as long as keys begin so. It
+// sees the store as it was when it was made, and keeps the files of then.
+struct store_iter *store_iter_prefixes(struct store *s);
 
 // Deletes whole files that lie in [from, to) of the LOG family, by commit number.
 int store_log_expire(struct store *s, uint64_t from_commit, uint64_t to_commit, struct err *err);

@@ -4,8 +4,8 @@
 //
 // Sorting: least significant digit radix over the first 8 bytes of the key (family, partition, 40 bits of a
 // hash), skipping digits in which all keys agree; then each run of equal heads, which is one entity's keys as
-// a rule, by memcmp. About 15 ns a key for 200,000 keys; it is stable, so of equal keys the last one put
-// wins.
+// a rule, or those of all groups of one owner, by the 8 bytes after them and by memcmp. About 15 ns a key for
+// 200,000 keys; it is stable, so of equal keys the last one put wins.
 #include "state/store_private.h"
 
 #include <assert.h>
@@ -13,7 +13,11 @@
 
 #include "base/mem.h"
 
-enum { DIGITS = 8, DIGIT_VALUES = 256 };
+enum {
+    DIGITS = 8,
+    DIGIT_VALUES = 256,
+    RUN_INSERTED = 32, // slots; a longer run is sorted by qsort
+};
 
 struct store_batch *store_batch_new(void)
 {
@@ -119,26 +123,43 @@ static int key_compare(const struct store_batch *b, uint32_t left, uint32_t righ
 
 static int slot_compare(const void *left, const void *right, void *batch)
 {
-    uint32_t x = ((const struct batch_slot *)left)->entry;
-    uint32_t y = ((const struct batch_slot *)right)->entry;
-    int order = key_compare(batch, x, y);
-    return order != 0 ? order : (x > y) - (x < y);
+    const struct batch_slot *x = left;
+    const struct batch_slot *y = right;
+    int order = (x->head > y->head) - (x->head < y->head);
+    if (order == 0)
+        order = key_compare(batch, x->entry, y->entry);
+    return order != 0 ? order : (x->entry > y->entry) - (x->entry < y->entry);
 }
 
-// Sorts the slots of one head. Runs are short and mostly in order already.
+// The bytes of the key after those that the run has in common.
+static uint64_t key_second(const struct store_batch *b, uint32_t entry)
+{
+    const struct batch_entry *e = &b->entries[entry];
+    return e->key_len > sizeof(uint64_t)
+               ? key_head(batch_key(b, e) + sizeof(uint64_t), e->key_len - sizeof(uint64_t))
+               : 0;
+}
+
+// Sorts the slots of one head. Runs are short as a rule, and mostly in order already; those of an owner's groups
+// are neither.
 static void run_sort(const struct store_batch *b, struct batch_slot *run, size_t n)
 {
-    if (n > 32) {
-        qsort_r(run, n, sizeof *run, slot_compare, (void *)b);
+    if (n < 2)
         return;
-    }
-    for (size_t i = 1; i < n; i++) {
+    uint64_t head = run[0].head;
+    for (size_t i = 0; i < n; i++)
+        run[i].head = key_second(b, run[i].entry);
+    if (n > RUN_INSERTED)
+        qsort_r(run, n, sizeof *run, slot_compare, (void *)b);
+    for (size_t i = 1; n <= RUN_INSERTED && i < n; i++) {
         struct batch_slot moving = run[i];
         size_t k = i;
-        for (; k > 0 && key_compare(b, run[k - 1].entry, moving.entry) > 0; k--)
+        for (; k > 0 && slot_compare(&run[k - 1], &moving, (void *)b) > 0; k--)
             run[k] = run[k - 1];
         run[k] = moving;
     }
+    for (size_t i = 0; i < n; i++)
+        run[i].head = head;
 }
 
 // Of equal keys the one put last stays, and one that is old only if there is no other. Returns how many are left.

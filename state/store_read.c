@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading the store: one key, or the keys of a prefix.
 //
-// A file's filter holds whole keys and the first KEY_PREFIX bytes of keys, so a search for an entity that is
-// not there is answered by filters alone, without a block being read. An iterator over a shorter prefix
-// cannot use them and seeks in total order.
+// A file's filter holds whole keys and what of a key comes before its sub (key_prefix), so a search for an entity
+// that is not there is answered by filters alone, without a block being read. An iterator over a shorter prefix, as
+// over the groups of an owner, cannot use them and seeks in total order.
 #include <assert.h>
 #include <stdlib.h>
 
@@ -51,7 +51,7 @@ static void iter_options(struct store_iter *it, struct str prefix, bool fill_cac
 {
     it->read = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(it->read, fill_cache);
-    bool filtered = prefix.len >= KEY_PREFIX;
+    bool filtered = prefix.len > 0 && prefix.len >= key_prefix((uint8_t)prefix.s[0]);
     rocksdb_readoptions_set_total_order_seek(it->read, !filtered);
     rocksdb_readoptions_set_prefix_same_as_start(it->read, filtered);
     it->bound = mem_alloc(prefix.len);
@@ -70,6 +70,17 @@ struct store_iter *store_iter_new(struct store *s, struct str prefix, struct str
     iter_options(it, prefix, fill_cache);
     it->rocks = rocksdb_create_iterator(s->db, it->read);
     store_iter_seek(it, from.s != NULL ? from : prefix);
+    return it;
+}
+
+struct store_iter *store_iter_prefixes(struct store *s)
+{
+    assert(s->magic == STORE_MAGIC);
+    struct store_iter *it = mem_zalloc(sizeof *it);
+    it->store = s;
+    it->read = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_prefix_same_as_start(it->read, 1);
+    it->rocks = rocksdb_create_iterator(s->db, it->read);
     return it;
 }
 
@@ -102,16 +113,21 @@ struct str store_iter_value(const struct store_iter *it)
     return (struct str){value, (uint32_t)n};
 }
 
+int store_iter_error(const struct store_iter *it, struct err *err)
+{
+    char *text = NULL;
+    rocksdb_iter_get_error(it->rocks, &text);
+    return text != NULL ? store_fail(it->store->dir, text, "read", err) : 0;
+}
+
 int store_iter_free(struct store_iter *it, struct err *err)
 {
     if (it == NULL)
         return 0;
-    char *text = NULL;
-    rocksdb_iter_get_error(it->rocks, &text);
+    int r = store_iter_error(it, err);
     rocksdb_iter_destroy(it->rocks);
     rocksdb_readoptions_destroy(it->read);
     free(it->bound);
-    const char *dir = it->store->dir;
     free(it);
-    return text != NULL ? store_fail(dir, text, "read", err) : 0;
+    return r;
 }

@@ -45,15 +45,19 @@ struct sweep {
 // Looks at about `keys` keys from the place on and finds what is expired, and its groups.
 int sweep_run(struct store *store, const struct expiry expiry[EXPIRY_KINDS], uint64_t keys,
               struct sweep *sweep, struct err *err);
-// The beginning of the index keys of an owner; grouping u8 and value be64 follow.
-void group_index_key(const struct group_key *owner, struct buf *to);
+// The beginning of the keys of a group.
+void group_key_put(const struct group_key *group, struct buf *to);
 // Calls `dead` for every user or item on disk that is expired.
 int sweep_each(struct store *store, const struct expiry expiry[EXPIRY_KINDS],
                void (*dead)(void *context, const struct buried *b), void *context, struct err *err);
-// The groups of an owner that the index has (entity_group.c).
+// The groups of an owner that the store has (entity_group.c).
 int groups_stored(struct store *store, const struct group_key *owner, struct buried_list *to,
                   struct err *err);
-// Deletes what the store holds of the buried, and their index keys, except what the batch puts itself.
+// The same for many owners, over one iterator.
+struct store_iter *groups_walker(struct store *store);
+int groups_walk(struct store_iter *it, const struct group_key *owner, struct buried_list *to,
+                struct err *err);
+// Deletes what the store holds of the buried, except what the batch puts itself.
 // ret_removed by kind counts those that the store held.
 int sweep_delete(struct store *store, struct buried_list *l, struct store_batch *b, uint64_t ret_removed[3],
                  struct err *err);

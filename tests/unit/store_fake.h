@@ -194,6 +194,17 @@ struct store_iter *store_iter_new(struct store *s, struct str prefix, struct str
     return it;
 }
 
+struct store_iter *store_iter_prefixes(struct store *s)
+{
+    return store_iter_new(s, str_of(""), (struct str){NULL, 0}, true);
+}
+
+int store_iter_error(const struct store_iter *it, struct err *err)
+{
+    (void)it, (void)err;
+    return 0;
+}
+
 bool store_iter_valid(const struct store_iter *it)
 {
     if (it->at >= it->store->n)
@@ -226,6 +237,8 @@ struct str store_iter_value(const struct store_iter *it)
 int store_iter_free(struct store_iter *it, struct err *err)
 {
     (void)err;
+    if (it == NULL)
+        return 0;
     buf_done(&it->prefix);
     free(it);
     return 0;

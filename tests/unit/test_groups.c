@@ -478,8 +478,8 @@ static struct entity *group(struct run *run, enum group_of of, const struct even
     struct group_key got;
     struct entity *t = NULL;
     struct str name = text_of(e->value, text);
-    for (uint32_t stage = 0; stage < 3; stage++)
-        entities_group_fetch(run->es, &key, stage);
+    for (uint32_t stage = 0; stage < 4; stage++)
+        entities_fetch(run->es, entities_group_place(&key), stage);
     cr_assert_eq(entities_group(run->es, &key, create ? name : (struct str){0}, &t, NULL), 0);
     cr_assert(t != NULL || !create);
     if (t == NULL)
@@ -703,8 +703,8 @@ Test(groups, what_is_expired_leaves_the_store)
     cr_assert_lt(run->store->n, before);
     for (size_t i = 0; i < run->store->n; i++) {
         const uint8_t *key = (const uint8_t *)run->store->pairs[i].key.s;
-        cr_assert(key[0] == KEY_GROUP || key[0] == KEY_INDEX || key[0] == KEY_GONE);
-        cr_assert(key[0] != KEY_INDEX || key[KEY_PREFIX] == GROUP_OF_ALL);
+        cr_assert(key[0] == KEY_GROUP || key[0] == KEY_GONE);
+        cr_assert(key[0] != KEY_GROUP || key[KEY_PREFIX] == GROUP_OF_ALL);
     }
     cr_assert(run->removed[ENTITY_USER] > 0 && run->removed[ENTITY_ITEM] > 0 &&
               run->removed[ENTITY_GROUP] > 0);
@@ -714,4 +714,53 @@ Test(groups, what_is_expired_leaves_the_store)
     cr_assert_eq(f.users + f.items, 0);
     run_free(run);
     free(events);
+}
+
+static void group_key_ages(struct str key, int64_t ts)
+{
+    const uint8_t *bytes = (const uint8_t *)key.s;
+    struct rd from = rd_of(bytes + KEY_GROUP_PREFIX + 1, key.len - KEY_GROUP_PREFIX - 1);
+    if (bytes[KEY_GROUP_PREFIX] != KEY_SUB_TILES) {
+        cr_assert_not(entities_key_expired(&options, ts + 1000 * (int64_t)HOUR, bytes, key.len));
+        return;
+    }
+    int64_t dead = ((int64_t)rd_be32(&from) + 1 + 4) * HOUR - 15 * MINUTE; // of its last tile
+    cr_assert_not(entities_key_expired(&options, dead - 1, bytes, key.len));
+    cr_assert(entities_key_expired(&options, dead, bytes, key.len));
+}
+
+// Groups of one owner, some with more keys than a walk passes one by one, lie side by side; each is found once, and
+// not those of another.
+Test(groups, an_owner_is_walked_over)
+{
+    int64_t ts = INT64_C(1767225600000);
+    struct store *store = NULL;
+    struct buried_list l = {0};
+    cr_assert_eq(store_open("", NULL, &store, NULL), 0);
+    struct entities *es = entities_new(&options, store, true);
+    struct store_batch *b = store_batch_new();
+    for (uint32_t i = 0; i < 24; i++) {
+        struct entity *e;
+        struct group_key key = {
+            .of = (enum group_of)(i % 2), .owner = 5, .grouping = (uint8_t)(i % 3), .value = i};
+        cr_assert_eq(entities_group(es, &key, str_of("t"), &e, NULL), 0);
+        for (uint32_t hour = 0; hour <= i; hour++)
+            entities_count(es, e, 0, 0, ts + hour * (int64_t)HOUR, 1);
+    }
+    entities_batch(es, 1, b);
+    cr_assert_eq(store_ingest(store, b, NULL), 0);
+    for (size_t i = 0; i < store->n; i++)
+        group_key_ages(store->pairs[i].key, ts);
+    cr_assert_eq(groups_stored(store, &(struct group_key){.of = GROUP_OF_ITEM, .owner = 5}, &l, NULL), 0);
+    cr_assert_eq(l.n, 12);
+    for (uint32_t i = 0; i < l.n; i++) {
+        const struct group_key *g = &l.at[i].group;
+        cr_assert(g->of == GROUP_OF_ITEM && g->owner == 5 && g->value % 2 == 1 &&
+                  g->grouping == g->value % 3);
+        cr_assert(i == 0 || g->grouping > l.at[i - 1].group.grouping || g->value > l.at[i - 1].group.value);
+    }
+    buried_done(&l);
+    store_batch_free(b);
+    entities_free(es);
+    store_close(store);
 }

@@ -256,6 +256,76 @@ Test(store, an_iterator_seeks_within_its_prefix, .init = dir_new, .fini = dir_re
     store_close(s);
 }
 
+enum { NEIGHBOURS = 600 };
+
+static struct test_group {
+    uint8_t bytes[KEY_GROUP_PREFIX + 1];
+} neighbour_of(uint32_t i)
+{
+    struct test_group k = {{KEY_GROUP, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}}; // one owner
+    uint64_t value = __builtin_bswap64(hash_mix(i / 2 + 1u));
+    k.bytes[KEY_PREFIX] = 1;
+    k.bytes[KEY_PREFIX + 1] = (uint8_t)(i / 2 % 3);
+    memcpy(k.bytes + KEY_PREFIX + 2, &value, sizeof value);
+    k.bytes[KEY_GROUP_PREFIX] = i % 2 ? 'L' : 'N';
+    return k;
+}
+
+static bool reader_finds(struct store_iter *it, const struct test_group *k, const char *value)
+{
+    store_iter_seek(it, (struct str){(const char *)k->bytes, KEY_GROUP_PREFIX});
+    uint32_t n = 0;
+    for (; store_iter_valid(it) && memcmp(store_iter_key(it).s, k->bytes, KEY_GROUP_PREFIX) == 0;
+         store_iter_next(it))
+        cr_assert(++n <= 2 && str_equal(store_iter_value(it), str_of(value)));
+    cr_assert_not(store_iter_valid(it), "it went on behind its prefix");
+    cr_assert_eq(store_iter_error(it, NULL), 0);
+    return n > 0;
+}
+
+// Several times in one batch; the last counts.
+static void neighbours_put(struct store *s, uint8_t without, const char *value)
+{
+    struct store_batch *b = store_batch_new();
+    for (uint32_t i = 0; i < 3 * NEIGHBOURS; i++) {
+        struct test_group k = neighbour_of(i * 7 % NEIGHBOURS);
+        if (k.bytes[KEY_PREFIX + 1] != without)
+            store_batch_put(b, k.bytes, sizeof k.bytes, i < 2 * NEIGHBOURS ? "old" : value, 3);
+    }
+    ingest(s, b);
+}
+
+// The keys of an owner's groups begin alike: a long run for the sort. A reader searches among them any number of times,
+// and sees what there was when it was made.
+Test(store, a_reader_searches_among_neighbours, .init = dir_new, .fini = dir_remove)
+{
+    struct store *s = open_plain();
+    neighbours_put(s, 2, "one");
+    struct store_iter *before = store_iter_prefixes(s);
+    neighbours_put(s, 3, "two");
+    struct store_iter *after = store_iter_prefixes(s);
+    for (uint32_t k = 0; k < NEIGHBOURS; k++) {
+        struct test_group g = neighbour_of(k * 7 % NEIGHBOURS);
+        cr_assert_eq(reader_finds(before, &g, "one"), g.bytes[KEY_PREFIX + 1] != 2);
+        cr_assert(reader_finds(after, &g, "two"));
+        g.bytes[KEY_GROUP_PREFIX - 1] ^= 1;
+        cr_assert_not(reader_finds(after, &g, ""));
+    }
+    uint32_t n = 0;
+    struct test_group first = neighbour_of(0);
+    struct str owner = {(const char *)first.bytes, KEY_GROUP_OWNER};
+    struct store_iter *all = store_iter_new(s, owner, (struct str){NULL, 0}, true);
+    uint8_t last[sizeof first.bytes] = {0};
+    for (; store_iter_valid(all); store_iter_next(all), n++) {
+        cr_assert(memcmp(store_iter_key(all).s, last, sizeof last) > 0);
+        memcpy(last, store_iter_key(all).s, sizeof last);
+    }
+    cr_assert_eq(n, NEIGHBOURS);
+    cr_assert_eq(store_iter_free(before, NULL) + store_iter_free(after, NULL) + store_iter_free(all, NULL),
+                 0);
+    store_close(s);
+}
+
 // ---- atomicity --------------------------------------------------------------------------------------------
 
 enum { KILL_KEYS = 3000, KILL_LOG_BYTES = 5 << 20, KILL_ROUNDS = 8 };
