@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a layer kind is: a row of functions; used inside models/ only. To add one: write models/layer_<kind>.c
-// with its forward and backward pair and a naive twin, put a row into models/layers.c, and a case into
-// tests/unit/test_layers.c (finite differences come for free from the harness there).
+// What a layer kind is: a table of functions; used inside models/ only. To add one: write models/layer_<kind>.c
+// with its forward and backward pair and a naive twin, put its row into LAYER_KINDS at the end, and its lines into
+// tests/unit/test_layers.c, whose harness does the rest. README.md goes through it step by step.
 #ifndef FRESHET_MODELS_LAYER_H
 #define FRESHET_MODELS_LAYER_H
 
@@ -161,6 +161,9 @@ struct layer_init init_by(const struct net_init_by *by, const struct net_param *
 // Declare "<block>.<suffix>", (rows, cols) or a vector; return its offset within the layer. A buffer is not
 // trained: where dparams is not NULL, backward adds to it there what is to be added to the buffer.
 size_t layer_param(struct layer *l, const char *suffix, uint32_t rows, uint32_t cols, struct layer_init init);
+// The same of a weight whose products take `part` rows each.
+size_t layer_param_parts(struct layer *l, const char *suffix, uint32_t rows, uint32_t cols, uint32_t part,
+                         struct layer_init init);
 size_t layer_vector(struct layer *l, const char *suffix, uint32_t n, struct layer_init init);
 size_t layer_buffer(struct layer *l, const char *suffix, uint32_t n, struct layer_init init);
 
@@ -179,23 +182,29 @@ int layer_same_entries(const struct layer *l, const struct value *a, const struc
 // The sample's seed for this layer: draws of two layers are independent.
 uint64_t layer_seed(const struct layer *l, const struct layer_context *c, uint32_t sample);
 
-extern const struct layer_kind *const layer_kinds[]; // NULL-terminated
-// Rows of the table in layers.c, one a line.
-extern const struct layer_kind layer_bilinear;
-extern const struct layer_kind layer_concat;
-extern const struct layer_kind layer_dcn_v2;
-extern const struct layer_kind layer_din;
+// The kinds, a row each: ROW(scale) is layer_scale of layer_scale.c. In this order they are told to the user.
+#define LAYER_KINDS(ROW) \
+    ROW(bilinear)        \
+    ROW(concat)          \
+    ROW(dcn_v2)          \
+    ROW(din)             \
+    ROW(experts)         \
+    ROW(fm)              \
+    ROW(hadamard)        \
+    ROW(l2norm)          \
+    ROW(lhuc)            \
+    ROW(mean)            \
+    ROW(mlp)             \
+    ROW(mmoe)            \
+    ROW(senet)           \
+    ROW(sim)             \
+    ROW(stop)
+
+#define LAYER_DECLARE(kind) extern const struct layer_kind layer_##kind;
+LAYER_KINDS(LAYER_DECLARE)
+#undef LAYER_DECLARE
 extern const struct layer_kind layer_expand; // of no config: net_share.c puts it in
-extern const struct layer_kind layer_experts;
-extern const struct layer_kind layer_fm;
-extern const struct layer_kind layer_hadamard;
-extern const struct layer_kind layer_l2norm;
-extern const struct layer_kind layer_lhuc;
-extern const struct layer_kind layer_mean;
-extern const struct layer_kind layer_mlp;
-extern const struct layer_kind layer_mmoe;
-extern const struct layer_kind layer_senet;
-extern const struct layer_kind layer_sim;
-extern const struct layer_kind layer_stop;
+
+extern const struct layer_kind *const layer_kinds[]; // NULL-terminated
 
 #endif

@@ -1,24 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one table of layer kinds.
+// The rows of LAYER_KINDS as a table.
 #include "models/layer.h"
 
-// clang-format off
-const struct layer_kind *const layer_kinds[] = {
-    &layer_bilinear,
-    &layer_concat,
-    &layer_dcn_v2,
-    &layer_din,
-    &layer_experts,
-    &layer_fm,
-    &layer_hadamard,
-    &layer_l2norm,
-    &layer_lhuc,
-    &layer_mean,
-    &layer_mlp,
-    &layer_mmoe,
-    &layer_senet,
-    &layer_sim,
-    &layer_stop,
-    NULL,
-};
-// clang-format on
+#define LAYER_ROW(kind) &layer_##kind,
+const struct layer_kind *const layer_kinds[] = {LAYER_KINDS(LAYER_ROW) NULL};

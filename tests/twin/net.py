@@ -3,7 +3,8 @@
 torch.nn.Module whose state_dict has freshet's names, so what `freshet export` writes is loaded as it is.
 
 A layer kind is a class with its name in KINDS. It is made with the options and the widths of what it reads, and called
-with the values: Rows (B, D), or a sequence, Entries (N, D) of B samples. `frozen` is freshet's frozen mode: batch
+with the values: Rows (B, D), or a sequence, Entries (N, D) of B samples. It says its `width`; one whose output is the
+fields that it reads, side by side, also says their widths, `fields`. `frozen` is freshet's frozen mode: batch
 statistics are those stored, also in training.
 """
 import torch
@@ -199,17 +200,17 @@ def fields_of(values):
 class Senet(nn.Module):
     def __init__(self, options, of, **named):
         super().__init__()
-        self.parts = [w for _, parts in of for w in parts]
-        m = len(self.parts)
+        self.fields = [w for _, parts in of for w in parts]
+        m = len(self.fields)
         k = max(1, int(m / options["reduction"]))
         last = nn.Sigmoid() if options["activation"] == "sigmoid" else nn.ReLU()
         self.excitation = nn.Sequential(nn.Linear(m, k, bias=False), nn.ReLU(), nn.Linear(k, m, bias=False), last)
-        self.width = sum(self.parts)
+        self.width = sum(self.fields)
 
     def forward(self, values):
-        fields = fields_of(values)
-        a = self.excitation(torch.stack([x.mean(1) for x in fields], 1))
-        return Rows(torch.cat([x * a[:, i:i + 1] for i, x in enumerate(fields)], 1), self.parts)
+        xs = fields_of(values)
+        a = self.excitation(torch.stack([x.mean(1) for x in xs], 1))
+        return Rows(torch.cat([x * a[:, i:i + 1] for i, x in enumerate(xs)], 1), self.fields)
 
 
 class Bilinear(nn.Module):
@@ -219,8 +220,7 @@ class Bilinear(nn.Module):
         m = len(parts)
         self.pairs = [(i, j) for i in range(m) for j in range(i + 1, m)]
         if options["pairs"]:
-            place = {name: i for i, name in enumerate(names)}
-            chosen = [place[name] for name in options["pairs"]]
+            chosen = [names.index(name) for name in options["pairs"]]
             self.pairs = list(zip(chosen[::2], chosen[1::2]))
         self.dot = options["output"] == "dot"
         self.kind = options["bilinear"]
@@ -393,6 +393,7 @@ class Net(nn.Module):
         super().__init__()
         self.graph = graph
         shapes = {i["name"]: (int(i["dim"]), [int(i["dim"])]) for i in graph["inputs"]}  # width, fields
+        names = {i["name"]: [i["name"]] for i in graph["inputs"]}  # of the fields
         experts = {}  # widths of the parts
         for block in graph["blocks"]:
             if block["kind"] not in KINDS:
@@ -400,13 +401,15 @@ class Net(nn.Module):
             options = block["options"]
             named = {k: [shapes[n] for n in options[k]] for k in NAMED if options.get(k)}
             if block["kind"] == "bilinear":
-                named["names"] = block["of"]
+                named["names"] = [field for n in block["of"] for field in names[n]]
             of = [(shapes[n][0], experts[n]) if n in experts and block["kind"] == "mmoe" else shapes[n]
                   for n in block["of"]]
             layer = KINDS[block["kind"]](options, of, **named)
             if block["kind"] == "experts":
                 experts[block["name"]] = layer.parts
-            shapes[block["name"]] = (layer.width, layer.parts if block["kind"] == "senet" else [layer.width])
+            keeps = hasattr(layer, "fields")
+            shapes[block["name"]] = (layer.width, layer.fields if keeps else [layer.width])
+            names[block["name"]] = [f for n in block["of"] for f in names[n]] if keeps else [block["name"]]
             self.add_module(block["name"], layer)
         for head in graph["heads"]:
             self.add_module(head["name"], nn.Linear(shapes[head["of"]][0], 1))

@@ -40,6 +40,10 @@ def auc(p, y, w):
     return float((positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum()))
 
 
+# What of a model's file is no parameter of the net.
+APART = ("tables.", "optimizer.", "quantiles.", "norms.")
+
+
 class Freshet:
     def __init__(self, binary, config, state, more=()):
         self.binary, self.options = binary, ["-c", config, *more]
@@ -126,7 +130,7 @@ class Twin:
 
     def load(self, model):
         own = self.net.state_dict()
-        dense = {k: torch.from_numpy(v) for k, v in model.items() if not k.startswith("tables.")}
+        dense = {k: torch.from_numpy(v) for k, v in model.items() if not k.startswith(APART)}
         missing = {k for k in own if not k.endswith("num_batches_tracked")} ^ set(dense)
         if missing:
             raise SystemExit(f"names that only one of the two has: {sorted(missing)}")

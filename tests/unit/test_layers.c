@@ -17,6 +17,7 @@
 #include "models/plan.h"
 
 enum { BATCH = 7, MAX_LEN = 5, MAX_IN = 4 };
+#define UNTOUCHED 1e30f // a gradient, before backward
 
 // Of inputs "in0", "in1", ...: i an id, s a sequence (all of the same entries), n a number; then the width.
 struct layer_case {
@@ -405,13 +406,17 @@ static void check_differences(uint32_t i, bool dense)
     struct bench b;
     bench_init(&b, &cases[i], BATCH, 100 + i);
     b.dense = dense;
-    bench_backward(&b, 0, 1e30f, dense ? b.dparams : NULL);
+    bench_backward(&b, 0, UNTOUCHED, dense ? b.dparams : NULL);
     const struct layer *l = b.layer;
     float *gradients[MAX_IN] = {NULL};
     for (uint32_t j = 0; j < l->n_in; j++)
         gradients[j] = gradient_copy(l->in[j]);
     for (uint32_t j = 0; j < l->n_in; j++) {
         const struct value *in = l->in[j];
+        const bool may_change = in->wanted || value_root(in) == value_root(l->out);
+        for (uint32_t at = 0; !may_change && at < in->rows * in->dim; at++)
+            cr_assert(gradients[j][at] == UNTOUCHED, "case %u, %s: input %u is not wanted", i, cases[i].kind,
+                      j);
         for (uint32_t at = 0; in->wanted && at < in->rows * in->dim; at++) {
             double off =
                 off_by(&b, &in->x[at / in->dim * in->stride + at % in->dim], (double)gradients[j][at]);
@@ -509,6 +514,9 @@ Test(layers, packed_weights_give_the_same, .init = gemm_setup)
         free(out);
         for (uint32_t j = 0; j < l->n_in; j++)
             free(gradients[j]);
+        cr_assert(packs_bytes(&packs) <= net_packed_most(b.net, kernel, true),
+                  "case %u, %s: more is packed than its parameters let expect: see layer_param_parts", i,
+                  l->kind->name);
         packs_done(&packs);
         bench_done(&b);
     }
