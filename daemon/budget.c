@@ -30,8 +30,7 @@ enum {
     PROGRAM = 96,
     ROW_RECORD = 11 + 12 + 56, // of a row in the commit of a version: key, head, and its entry in the batch
     ROW_DELTA = 40,            // and in the delta: id, text, head
-    PARAM_COPIES = 4,          // of a parameter: served and trained, gradient, packed
-    STATE_COPIES = 2,          // of the optimizer's state beside it
+    UPDATE_PARAMS = 2,         // of dense layers that an update trains: a copy, and the gradient
 };
 
 const struct budget_about budget_families[BUDGET_FAMILIES] = {
@@ -44,9 +43,11 @@ const struct budget_about budget_families[BUDGET_FAMILIES] = {
     [BUDGET_COMMIT] = {"commit", "state.commit_bytes", "what is not durable yet"},
     [BUDGET_NAMES] = {"names", "", "texts and tombstones of late"},
     [BUDGET_TABLES] = {"tables", "rows of tables", "rows of the embedding tables"},
-    [BUDGET_UPDATE] = {"update", "rows of tables", "rows that an update touches, and writing them",
+    [BUDGET_UPDATE] = {"update", "rows of tables",
+                       "rows that an update touches, and writing them; dense layers that it trains",
                        .fixed = true},
-    [BUDGET_MODEL] = {"model", "models", "dense layers and what a batch needs", .fixed = true},
+    [BUDGET_MODEL] = {"model", "models, update.kernel",
+                      "dense layers, as they are and packed, and what a batch needs"},
     [BUDGET_ITEMS] = {"items", "models.NAME.item_cache", "outputs of the item's side"},
     [BUDGET_SOURCE] = {"source", "stream.queue", "messages fetched", .fixed = true},
     [BUDGET_SINK] = {"sink", "kafka.producer.queue.buffering.max.kbytes", "messages to be confirmed",
@@ -161,19 +162,26 @@ static int budget_model(const struct config *config, struct budget *b, struct er
     struct net *net;
     if (updater_net_new(config, &features, &net, err) != 0)
         return -1;
+    const enum packed_kernel asked = config->update.kernel,
+                             kernel = asked == PACKED_AUTO ? PACKED_FLOAT : asked; // may be less then
     const struct optimizer dense = config_optimizer(&config->update.dense);
-    b->most[BUDGET_MODEL] = 2 * net_arena_bytes(net) + PARAM_COPIES * net_param_floats(net) * sizeof(float) +
-                            STATE_COPIES * net_state_floats(net, &dense) * sizeof(float);
+    const uint64_t params = net_param_floats(net) * sizeof(float),
+                   state = net_state_floats(net, &dense) * sizeof(float);
+    // One net serves and one is trained.
+    b->most[BUDGET_MODEL] = 2 * net_arena_bytes(net) + params + state + net_packed_most(net, kernel, false) +
+                            net_packed_most(net, kernel, true);
+    if (config->update.enabled)
+        b->most[BUDGET_UPDATE] = UPDATE_PARAMS * params + state;
     for (uint32_t i = 0, dim; i < net_block_count(net); i++)
         if (net_block_tower(net, i, &dim))
             b->most[BUDGET_ITEMS] = config->model.item_cache;
     for (uint32_t i = 0; i < features.n_tables; i++) {
         const struct table_options *t = &features.tables[i];
         const uint64_t vector = t->dim * sizeof(float);
-        const uint64_t state = vector * optimizer_state(t->optimizer.kind);
+        const uint64_t beside = vector * optimizer_state(t->optimizer.kind);
         b->most[BUDGET_TABLES] += table_budget_bytes(t);
         if (config->update.enabled)
-            b->most[BUDGET_UPDATE] += overlay_budget_bytes(t) + t->rows * (ROW_RECORD + vector + state) +
+            b->most[BUDGET_UPDATE] += overlay_budget_bytes(t) + t->rows * (ROW_RECORD + vector + beside) +
                                       (config->publish.enabled ? t->rows * (ROW_DELTA + vector) : 0);
     }
     net_free(net);
@@ -271,6 +279,7 @@ void budget_used(const struct daemon *d, uint64_t ret_used[BUDGET_FAMILIES])
     ret_used[BUDGET_NAMES] = used.bytes[STATE_MEMORY_REST];
     for (uint32_t t = 0; t < model_table_count(model); t++)
         ret_used[BUDGET_TABLES] += table_bytes(model_table(model, t));
+    ret_used[BUDGET_MODEL] = model_bytes(model);
     struct model_tower_figures items;
     model_tower_figures(model, &items);
     ret_used[BUDGET_ITEMS] = items.bytes;

@@ -158,14 +158,15 @@ static const struct cli_command command_digest = {.name = "digest",
 static const struct cli_command command_follow = {
     .name = "follow",
     .arguments = "",
-    .summary = "copies the tables from the delta topic and proves them equal",
+    .summary = "copies the model from the delta topic and proves it equal",
     .run = follow_command,
     .options = {
         {"state", "DIR", "where the copy is kept (default: freshet-follow)"},
         {"once", NULL, "end when caught up"},
         {"until", "VERSION", "end at this version"},
         {"from", "DIR", "begin with the snapshot of a state, when the topic no longer holds the beginning"},
-        {"digest", NULL, "print the copy's digests when done"}}};
+        {"digest", NULL, "print the copy's digests when done"},
+        {"model", "FILE", "write the copy as a model when done: what import model reads"}}};
 
 static const struct cli_command command_broker = {
     .name = "broker",

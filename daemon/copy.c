@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "daemon/tensors.h"
 
 void copy_done(struct copy *c)
 {
@@ -13,6 +14,8 @@ void copy_done(struct copy *c)
         free(c->tables[t].ids);
         free(c->tables[t].vectors);
     }
+    buf_done(&c->dense);
+    buf_done(&c->learned);
     *c = (struct copy){0};
 }
 
@@ -75,19 +78,44 @@ static int id_compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-struct digest copy_digest(const struct copy_table *t)
+uint32_t *copy_order(const struct copy_table *t)
 {
     struct id_order *order = mem_array(t->n, sizeof *order);
+    uint32_t *places = mem_array(t->n, sizeof *places);
     for (uint32_t i = 0; i < t->n; i++)
         order[i] = (struct id_order){t->ids[i], i};
     qsort(order, t->n, sizeof *order, id_compare);
+    for (uint32_t i = 0; i < t->n; i++)
+        places[i] = order[i].at;
+    free(order);
+    return places;
+}
+
+struct digest copy_digest(const struct copy_table *t)
+{
+    uint32_t *order = copy_order(t);
     struct hasher *h = hasher_new();
     for (uint32_t i = 0; i < t->n; i++) {
-        hasher_put(h, &order[i].id, sizeof order[i].id);
-        hasher_put(h, t->vectors + (size_t)order[i].at * t->dim, t->dim * sizeof *t->vectors);
+        hasher_put(h, &t->ids[order[i]], sizeof *t->ids);
+        hasher_put(h, t->vectors + (size_t)order[i] * t->dim, t->dim * sizeof *t->vectors);
     }
     struct digest d = hasher_digest(h);
     hasher_free(h);
     free(order);
     return d;
+}
+
+// A document has the layers in the order of the net, as the daemon's digest takes them.
+int copy_dense_digest(struct str document, struct digest *ret_digest, struct err *err)
+{
+    struct tensors file;
+    if (tensors_of(&file, document, err) != 0)
+        return -1;
+    struct hasher *h = hasher_new();
+    for (uint32_t i = 0; i < file.n; i++)
+        hasher_put(h, file.list[i].data, file.list[i].bytes);
+    *ret_digest = hasher_digest(h);
+    hasher_free(h);
+    tensors_done(&file);
+    return 0;
 }

@@ -129,9 +129,14 @@ void features_quantiles_learn(const struct features *f, struct quantiles *q);
 void features_quantiles_save(const struct features *f, const struct quantiles *q, struct buf *to);
 void features_quantiles_apply(struct features *f, const struct quantiles *q);
 int features_quantiles_load(struct features *f, struct str blob, struct err *err);
+// Edges that come from elsewhere, for the version that *q makes (NULL: is made here), in place of what is known.
+void features_quantiles_set(struct quantiles **q, uint32_t feature, const double *edges, uint32_t n);
 // False: not learned yet, everything is in bucket 0.
 bool features_quantiles_of(const struct features *f, uint32_t feature, const double **ret_edges,
                            uint32_t *ret_n);
+// The same of the version that q makes.
+bool features_quantiles_next(const struct features *f, const struct quantiles *q, uint32_t feature,
+                             const double **ret_edges, uint32_t *ret_n);
 // Edges between `quantiles` buckets of equal share, ascending, at most quantiles - 1. Sorts the values.
 uint32_t features_quantile_edges(double *values, uint32_t n, uint32_t quantiles, double *ret_edges);
 

@@ -5,7 +5,9 @@
 // move under the row that was learned for it.
 //
 //     blob "quantiles"   { str feature, u32 N, u32 n, n x f64 } ...
+#include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "daemon/features_impl.h"
@@ -87,6 +89,8 @@ void features_quantiles_learn(const struct features *f, struct quantiles *q)
 {
     for (uint32_t i = 0; q != NULL && i < q->n; i++) {
         struct collected *c = &q->list[i];
+        if (c->edges.known) // it came from elsewhere
+            continue;
         c->edges.known = c->n > 0; // else the next update is asked
         c->edges.n = features_quantile_edges(c->values, c->n, f->config->features[c->feature].quantiles,
                                              c->edges.edges);
@@ -102,20 +106,40 @@ static void learned_put(const struct features *f, uint32_t feature, const struct
         buf_put_f64(to, l->edges[k]);
 }
 
+static const struct learned *learned_next(const struct features *f, const struct quantiles *q,
+                                          uint32_t feature)
+{
+    for (uint32_t i = 0; q != NULL && i < q->n; i++)
+        if (q->list[i].feature == feature)
+            return &q->list[i].edges;
+    return &f->learned[feature];
+}
+
 void features_quantiles_save(const struct features *f, const struct quantiles *q, struct buf *to)
 {
-    for (uint32_t i = 0; i < f->config->n_features; i++)
-        if (f->learned[i].known)
-            learned_put(f, i, &f->learned[i], to);
-    for (uint32_t i = 0; q != NULL && i < q->n; i++)
-        if (q->list[i].edges.known)
-            learned_put(f, q->list[i].feature, &q->list[i].edges, to);
+    for (uint32_t i = 0; i < f->config->n_features; i++) {
+        const struct learned *l = learned_next(f, q, i);
+        if (l->known)
+            learned_put(f, i, l, to);
+    }
 }
 
 void features_quantiles_apply(struct features *f, const struct quantiles *q)
 {
     for (uint32_t i = 0; q != NULL && i < q->n; i++)
         f->learned[q->list[i].feature] = q->list[i].edges;
+}
+
+void features_quantiles_set(struct quantiles **q, uint32_t feature, const double *edges, uint32_t n)
+{
+    assert(n <= CONFIG_EDGES_MAX);
+    if (*q == NULL)
+        *q = mem_zalloc(sizeof **q);
+    struct learned *l = &(*q)->list[(*q)->n].edges;
+    (*q)->list[(*q)->n++].feature = feature;
+    l->known = true;
+    l->n = n;
+    memcpy(l->edges, edges, n * sizeof *edges);
 }
 
 // The feature that an entry of the blob is of; CONFIG_NONE: the config has it no more, or otherwise.
@@ -153,4 +177,13 @@ bool features_quantiles_of(const struct features *f, uint32_t feature, const dou
     *ret_edges = f->learned[feature].edges;
     *ret_n = f->learned[feature].n;
     return f->learned[feature].known;
+}
+
+bool features_quantiles_next(const struct features *f, const struct quantiles *q, uint32_t feature,
+                             const double **ret_edges, uint32_t *ret_n)
+{
+    const struct learned *l = learned_next(f, q, feature);
+    *ret_edges = l->edges;
+    *ret_n = l->n;
+    return l->known;
 }

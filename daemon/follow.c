@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// freshet follow: the reference consumer of the delta topic. It keeps a copy of the tables, takes a version
-// only when it is whole (number of rows, checksum), proves that none is missing, repeated or of another base,
-// compares the digests of whole tables when an END carries them, and prints a line a version. What it has is
-// kept in a directory of its own, with the offset after it, so that it goes on where it stood after kill -9.
+// freshet follow: the reference consumer of the delta topic. It keeps a copy of the model (tables, dense layers and what
+// was learned beside them), takes a version only when it is whole (number of rows, checksum, digest of the layers), proves
+// that none is missing, repeated or of another base, compares the digests of whole tables when an END carries them, and
+// prints a line a version. What it has is kept in a directory of its own, with the offset after it, so that it goes
+// on where it stood after kill -9: blobs "follow", "dense" and "learned" (the documents as they came), and the rows.
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 #include "stream/delta.h"
 #include "stream/reader.h"
 
-enum { FOLLOW_FORMAT = 1, FOLLOW_WAIT_MS = 200, FOLLOW_TIMEOUT_MS = 10000, FOLLOW_PARTITIONS = 64 };
+enum { FOLLOW_FORMAT = 2, FOLLOW_WAIT_MS = 200, FOLLOW_TIMEOUT_MS = 10000, FOLLOW_PARTITIONS = 64 };
 
 struct follow {
     struct cli *cli;
@@ -32,7 +33,9 @@ struct follow {
     uint64_t coming;
     uint32_t chunk;
     struct hasher *checksum;
-    struct buf rows;           // u32 length, message: ...
+    struct buf rows;         // u32 length, message: ...
+    struct buf dense_coming; // pieces, one after the other
+    struct buf learned_coming;
     int map[DELTA_TABLES_MAX]; // table number of the version -> of the copy
 };
 
@@ -46,8 +49,16 @@ static void on_follow_signal(int number)
 
 // ---- the copy on disk -------------------------------------------------------------------------------------
 
-static void follow_save(struct follow *f)
+static struct str follow_str(const struct buf *b)
 {
+    return (struct str){(const char *)b->data, (uint32_t)b->len};
+}
+
+static void follow_save(struct follow *f, bool dense)
+{
+    if (dense)
+        state_blob_put(f->state, "dense", follow_str(&f->copy.dense));
+    state_blob_put(f->state, "learned", follow_str(&f->copy.learned));
     struct buf b = {0};
     buf_put_u32(&b, FOLLOW_FORMAT);
     buf_put_u64(&b, f->base);
@@ -59,7 +70,7 @@ static void follow_save(struct follow *f)
         buf_put_str(&b, str_of(f->copy.tables[t].name));
         buf_put_u32(&b, f->copy.tables[t].dim);
     }
-    state_blob_put(f->state, "follow", (struct str){(const char *)b.data, (uint32_t)b.len});
+    state_blob_put(f->state, "follow", follow_str(&b));
     buf_done(&b);
 }
 
@@ -96,13 +107,16 @@ static int follow_load(struct follow *f, struct err *err)
 {
     struct buf b = {0};
     bool found;
-    if (state_blob_get(f->state, "follow", &b, &found, err) != 0)
+    if (state_blob_get(f->state, "dense", &f->copy.dense, &found, err) != 0 ||
+        state_blob_get(f->state, "learned", &f->copy.learned, &found, err) != 0 ||
+        state_blob_get(f->state, "follow", &b, &found, err) != 0)
         return -1;
     int result = 0;
     if (found) {
         struct rd r = rd_of(b.data, b.len);
         if (rd_u32(&r) != FOLLOW_FORMAT) {
-            result = err_set(err, ERR_VERSION, "the copy is of another format: begin a new one");
+            result = err_set(err, ERR_VERSION,
+                             "the copy was made by another freshet: begin a new one, in a new --state");
         } else {
             f->base = rd_u64(&r);
             f->version = rd_u64(&r);
@@ -152,6 +166,8 @@ static int follow_begin(struct follow *f, const struct delta_head *head, struct 
     hasher_free(f->checksum);
     f->checksum = hasher_new();
     buf_clear(&f->rows);
+    buf_clear(&f->dense_coming);
+    buf_clear(&f->learned_coming);
     return 0;
 }
 
@@ -211,6 +227,32 @@ static int follow_digests(const struct follow *f, const struct delta_end *end, s
     return 0;
 }
 
+// What came of the dense layers, or else what the copy has, must be what BEGIN says.
+static int follow_dense(const struct follow *f, struct err *err)
+{
+    struct digest digest = f->dense;
+    if (f->dense_coming.len > 0 && copy_dense_digest(follow_str(&f->dense_coming), &digest, err) != 0)
+        return err_context(err, "the dense layers of version %llu", (unsigned long long)f->coming);
+    if (!digest_equal(digest, f->begin.dense))
+        return err_set(
+            err, ERR_DIGEST,
+            "the dense layers of version %llu do not have the digest that its begin says; begin a new "
+            "copy with --from",
+            (unsigned long long)f->coming);
+    return 0;
+}
+
+static void follow_take(struct buf *to, const struct buf *from)
+{
+    buf_clear(to);
+    buf_put(to, from->data, from->len);
+}
+
+static struct digest follow_learned(const struct follow *f)
+{
+    return digest_bytes(f->copy.learned.data, f->copy.learned.len);
+}
+
 static void follow_print(const struct follow *f, const struct delta_end *end)
 {
     char dense[DIGEST_TEXT];
@@ -227,7 +269,8 @@ static void follow_print(const struct follow *f, const struct delta_end *end)
     fflush(stdout);
 }
 
-static int follow_end(struct follow *f, struct rd *r, const struct reader_message *m, struct err *err)
+static int follow_end(struct follow *f, const struct delta_head *head, struct rd *r,
+                      const struct reader_message *m, struct err *err)
 {
     struct delta_end end;
     uint64_t rows;
@@ -242,14 +285,19 @@ static int follow_end(struct follow *f, struct rd *r, const struct reader_messag
     if (!digest_equal(hasher_digest(f->checksum), end.checksum))
         return err_set(err, ERR_DIGEST, "version %llu does not have the checksum that its end says",
                        (unsigned long long)f->coming);
-    if (follow_digests(f, &end, err) != 0 || follow_rows(f, true, &rows, &tombstones, err) != 0)
+    if (follow_dense(f, err) != 0 || follow_digests(f, &end, err) != 0 ||
+        follow_rows(f, true, &rows, &tombstones, err) != 0)
         return -1;
+    if (f->dense_coming.len > 0)
+        follow_take(&f->copy.dense, &f->dense_coming);
+    if (head->format > 1) // the first did not tell
+        follow_take(&f->copy.learned, &f->learned_coming);
     f->open = false;
     f->version = f->coming;
     f->dense = f->begin.dense;
     if (m->partition < FOLLOW_PARTITIONS)
         f->offsets[m->partition] = m->offset + 1;
-    follow_save(f);
+    follow_save(f, f->dense_coming.len > 0);
     uint64_t ticket;
     if (state_commit(f->state, (struct str){0}, &ticket, err) != 0)
         return -1;
@@ -280,11 +328,13 @@ static int follow_message(struct follow *f, const struct reader_message *m, stru
     }
     f->chunk++;
     if (head.kind == DELTA_END)
-        return follow_end(f, &r, m, err);
+        return follow_end(f, &head, &r, m, err);
     hasher_put(f->checksum, m->value.s, m->value.len);
     if (head.kind == DELTA_ROWS) {
         buf_put_u32(&f->rows, m->value.len);
         buf_put(&f->rows, m->value.s, m->value.len);
+    } else {
+        buf_put(head.kind == DELTA_DENSE ? &f->dense_coming : &f->learned_coming, r.p, rd_left(&r));
     }
     return 0;
 }
@@ -318,8 +368,10 @@ static int follow_snapshot(struct follow *f, const char *dir, struct err *err)
         }
         free(order);
     }
+    model_dense_safetensors(updater_model(engine->updater), &f->copy.dense);
+    updater_learned(engine->updater, &f->copy.learned);
     engine_close(engine);
-    follow_save(f);
+    follow_save(f, true);
     return 0;
 }
 
@@ -361,6 +413,9 @@ static void follow_digest(struct follow *f)
     json_key(&j, "dense");
     digest_text(f->dense, text);
     json_string(&j, text);
+    json_key(&j, "learned");
+    digest_text(follow_learned(f), text);
+    json_string(&j, text);
     json_end(&j);
     printf("%.*s\n", (int)out.len, (const char *)out.data);
     buf_done(&out);
@@ -396,11 +451,15 @@ int follow_command(struct cli *cli)
         result = follow_loop(f, &err);
     if (result == 0 && cli_given(cli, "digest"))
         follow_digest(f);
+    if (result == 0 && cli_value(cli, "model") != NULL)
+        result = copy_write(&f->copy, f->base, f->version, cli_value(cli, "model"), &err);
     reader_free(f->reader);
     state_close(f->state);
     hasher_free(f->checksum);
     copy_done(&f->copy);
     buf_done(&f->rows);
+    buf_done(&f->dense_coming);
+    buf_done(&f->learned_coming);
     free(f);
     return result == 0 ? EXIT_DONE : cli_fail(cli, &err);
 }

@@ -4,8 +4,9 @@
 // rows, version and delta are one commit, and whoever follows gets it as any other version.
 //
 // The file is what `freshet export model` writes (model_file.h), or a part of it: the dense layers, all or none of
-// them, and tables. What a table of the file does not name stays as it is. Without accum, count and last_seen a row
-// keeps its own; a new one begins with the table's accumulator, and counts as seen just now in event time (--at).
+// them, tables, what was learned beside them, what the optimizers keep. What a table of the file does not name stays as
+// it is. Without accum, count and last_seen a row keeps its own; a new one begins with the table's accumulator, and
+// counts as seen just now in event time (--at).
 //
 // Nothing is changed before the whole file has been found good.
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include "base/nearest.h"
 #include "daemon/commands.h"
 #include "daemon/engine.h"
+#include "daemon/learned.h"
 #include "daemon/model_file.h"
 #include "daemon/tensors.h"
 #include "daemon/views.h"
@@ -32,8 +34,11 @@ struct import {
     struct cli *cli;
     struct engine *engine;
     struct tensors file;
-    bool dense;
+    bool dense, dense_state;
+    int64_t samples, step; // trained on; -1: the file does not say
     struct table_file *tables;
+    struct norms norms;
+    struct quantiles *quantiles;
     int64_t seen_s; // of rows of which the file does not say it; -1: not known
 };
 
@@ -71,12 +76,54 @@ static int dense_find(struct import *m, struct err *err)
     return 0;
 }
 
+// The optimizer's arrays of the dense layers: all or none, and with the layers that they are of.
+static int state_find(struct import *m, struct err *err)
+{
+    const struct net *net = model_net(import_model(m));
+    const enum optimizer_kind kind = model_optimizer(import_model(m));
+    char name[MODEL_FILE_NAME], missing[MODEL_FILE_NAME] = "";
+    for (uint32_t a = 0; a < optimizer_state(kind); a++)
+        for (uint32_t i = 0; i < net_param_count(net); i++) {
+            const struct net_param *p = net_param(net, i);
+            const uint64_t shape[] = {p->rows, p->cols};
+            struct tensor *t = tensors_find(&m->file, model_file_state_name(p->name, kind, a, name));
+            if (t == NULL && p->trainable)
+                memcpy(missing, name, sizeof missing);
+            if (t == NULL || !p->trainable)
+                continue;
+            t->taken = m->dense_state = true;
+            if (tensor_check(t, "F32", p->vector ? 1 : 2, shape, err) != 0 ||
+                tensor_check_finite(t, err) != 0 ||
+                (optimizer_state_squares(kind, a) && tensor_check_positive(t, err) != 0))
+                return -1;
+        }
+    if (m->dense_state && (missing[0] != '\0' || !m->dense))
+        return err_set(err, ERR_INVALID,
+                       "tensor \"%s\" is missing: the optimizer's come all, and with the dense layers",
+                       missing[0] != '\0' ? missing : net_param(net, 0)->name);
+    return 0;
+}
+
+// A count that the file may have; else *ret stays.
+static int count_find(struct import *m, const char *name, int64_t *ret, struct err *err)
+{
+    const uint64_t shape = 1;
+    struct tensor *t = tensors_find(&m->file, name);
+    if (t == NULL)
+        return 0;
+    t->taken = true;
+    if (tensor_check(t, "I64", 1, &shape, err) != 0)
+        return -1;
+    memcpy(ret, t->data, sizeof *ret);
+    return *ret < 0 ? err_set(err, ERR_INVALID, "tensor \"%s\" is below 0", name) : 0;
+}
+
 static int part_check(const struct tensor *t, enum model_file_part part, uint64_t rows, uint32_t dim,
                       struct err *err)
 {
     const uint64_t shape[] = {rows, dim};
-    const bool real = part == PART_WEIGHT || part == PART_ACCUM;
-    if (tensor_check(t, real ? "F32" : "I64", part == PART_WEIGHT ? 2 : 1, shape, err) != 0)
+    const bool real = part >= PART_WEIGHT, wide = part == PART_WEIGHT || part >= PART_FIRST;
+    if (tensor_check(t, real ? "F32" : "I64", wide ? 2 : 1, shape, err) != 0)
         return -1;
     return real ? tensor_check_finite(t, err) : 0;
 }
@@ -119,33 +166,49 @@ static int ids_check(const struct tensor *t, uint64_t rows, struct err *err)
     return result;
 }
 
-static int numbers_check(const struct table_file *f, struct err *err)
+static int numbers_check(const struct table_file *f, enum optimizer_kind kind, struct err *err)
 {
     for (int part = PART_COUNT; part <= PART_SEEN; part++)
         for (uint64_t i = 0; f->parts[part] != NULL && i < f->rows; i++)
             if (part_u64(f->parts[part], i) > UINT32_MAX)
                 return err_set(err, ERR_INVALID, "tensor \"%.80s\", place %llu: 0 to %u is expected",
                                f->parts[part]->name, (unsigned long long)i, UINT32_MAX);
-    for (uint64_t i = 0; f->parts[PART_ACCUM] != NULL && i < f->rows; i++)
-        if (part_f32(f->parts[PART_ACCUM], i) < 0)
-            return err_set(err, ERR_INVALID, "tensor \"%.80s\" is below 0 at place %llu",
-                           f->parts[PART_ACCUM]->name, (unsigned long long)i);
+    for (int part = PART_ACCUM; part < PARTS; part++) {
+        const bool squares =
+            part == PART_ACCUM || optimizer_state_squares(kind, (uint32_t)(part - PART_FIRST));
+        if (f->parts[part] != NULL && squares && tensor_check_positive(f->parts[part], err) != 0)
+            return -1;
+    }
     return 0;
 }
 
-static int table_check(struct table_file *f, const char *table, uint32_t dim, struct err *err)
+static int parts_check(const struct table_file *f, const struct table_options *o, struct err *err)
 {
+    const enum optimizer_kind kind = o->optimizer.kind;
+    const bool state = f->parts[PART_FIRST] != NULL || f->parts[PART_SECOND] != NULL;
     char name[MODEL_FILE_NAME];
-    for (int part = PART_IDS; part <= PART_WEIGHT; part += PART_WEIGHT - PART_IDS)
-        if (f->parts[part] == NULL)
-            return err_set(err, ERR_INVALID, "tensor \"%s\" is missing: a table has ids and weight",
-                           model_file_name(table, (enum model_file_part)part, name));
+    for (int part = 0; part < PARTS; part++) {
+        const bool needed = part == PART_IDS || part == PART_WEIGHT || (state && part >= PART_FIRST);
+        if (needed && f->parts[part] == NULL && model_file_has(kind, (enum model_file_part)part))
+            return err_set(
+                err, ERR_INVALID,
+                "tensor \"%s\" is missing: a table has ids and weight, and of its optimizer all or "
+                "nothing",
+                model_file_name(o->name, kind, (enum model_file_part)part, name));
+    }
+    return 0;
+}
+
+static int table_check(struct table_file *f, const struct table_options *o, struct err *err)
+{
+    if (parts_check(f, o, err) != 0)
+        return -1;
     f->rows = f->parts[PART_WEIGHT]->n_dims > 0 ? f->parts[PART_WEIGHT]->shape[0] : 0;
     for (int part = 0; part < PARTS; part++)
         if (f->parts[part] != NULL &&
-            part_check(f->parts[part], (enum model_file_part)part, f->rows, dim, err) != 0)
+            part_check(f->parts[part], (enum model_file_part)part, f->rows, o->dim, err) != 0)
             return -1;
-    return ids_check(f->parts[PART_IDS], f->rows, err) != 0 ? -1 : numbers_check(f, err);
+    return ids_check(f->parts[PART_IDS], f->rows, err) != 0 ? -1 : numbers_check(f, o->optimizer.kind, err);
 }
 
 static int tables_find(struct import *m, struct err *err)
@@ -156,13 +219,15 @@ static int tables_find(struct import *m, struct err *err)
         const struct table_options *o = table_options(import_table(m, t));
         bool any = false;
         for (int part = 0; part < PARTS; part++) {
-            struct tensor *found =
-                tensors_find(&m->file, model_file_name(o->name, (enum model_file_part)part, name));
+            if (!model_file_has(o->optimizer.kind, (enum model_file_part)part))
+                continue;
+            model_file_name(o->name, o->optimizer.kind, (enum model_file_part)part, name);
+            struct tensor *found = tensors_find(&m->file, name);
             m->tables[t].parts[part] = found;
             if (found != NULL)
                 any = found->taken = true;
         }
-        if (any && table_check(&m->tables[t], o->name, o->dim, err) != 0)
+        if (any && table_check(&m->tables[t], o, err) != 0)
             return -1;
     }
     return 0;
@@ -196,7 +261,12 @@ static int unknown_check(const struct import *m, struct err *err)
 
 static int file_check(struct import *m, struct err *err)
 {
-    if (dense_find(m, err) != 0 || tables_find(m, err) != 0 || unknown_check(m, err) != 0)
+    m->norms = *updater_norms(m->engine->updater);
+    if (dense_find(m, err) != 0 || state_find(m, err) != 0 ||
+        count_find(m, MODEL_FILE_SAMPLES, &m->samples, err) != 0 ||
+        count_find(m, MODEL_FILE_STEP, &m->step, err) != 0 || tables_find(m, err) != 0 ||
+        learned_read(&m->file, m->cli->config, &m->norms, &m->quantiles, err) != 0 ||
+        unknown_check(m, err) != 0)
         return -1;
     for (uint32_t i = 0; i < m->file.n; i++)
         if (m->file.list[i].taken)
@@ -241,7 +311,9 @@ static int table_put(const struct import *m, struct model_update *u, uint32_t t,
     const struct table_file *f = &m->tables[t];
     const struct table *table = import_table(m, t);
     const struct table_options *o = table_options(table);
-    struct table_row *row = mem_zalloc(sizeof *row + o->dim * sizeof *row->vector);
+    const uint32_t arrays = f->parts[PART_FIRST] != NULL ? optimizer_state(o->optimizer.kind) : 0;
+    const size_t bytes = o->dim * sizeof(float);
+    struct table_row *row = mem_zalloc(sizeof *row + (1 + arrays) * bytes);
     int result = 0;
     for (uint64_t i = 0; i < f->rows && result == 0; i++) {
         row_begin(table, part_u64(f->parts[PART_IDS], i), row);
@@ -250,8 +322,10 @@ static int table_put(const struct import *m, struct model_update *u, uint32_t t,
             row->count = (uint32_t)part_u64(f->parts[PART_COUNT], i);
         if (f->parts[PART_ACCUM] != NULL)
             row->accum = part_f32(f->parts[PART_ACCUM], i);
-        memcpy(row->vector, f->parts[PART_WEIGHT]->data + i * o->dim * sizeof(float), o->dim * sizeof(float));
-        if (result == 0 && !model_update_row(u, t, row))
+        memcpy(row->vector, f->parts[PART_WEIGHT]->data + i * bytes, bytes);
+        for (uint32_t a = 0; a < arrays; a++)
+            memcpy(row->vector + (1 + a) * o->dim, f->parts[PART_FIRST + a]->data + i * bytes, bytes);
+        if (result == 0 && !model_update_row(u, t, row, arrays > 0))
             result = err_set(err, ERR_LIMIT,
                              "table %s has no room for them: tables.%s.rows is %llu, of which %llu are taken",
                              o->name, o->name, (unsigned long long)o->rows,
@@ -259,6 +333,23 @@ static int table_put(const struct import *m, struct model_update *u, uint32_t t,
     }
     free(row);
     return result;
+}
+
+static float *dense_state(const struct import *m)
+{
+    const struct net *net = model_net(import_model(m));
+    const enum optimizer_kind kind = model_optimizer(import_model(m));
+    const size_t n = net_param_floats(net);
+    char name[MODEL_FILE_NAME];
+    float *state = mem_array(n * optimizer_state(kind), sizeof *state);
+    for (uint32_t a = 0; a < optimizer_state(kind); a++)
+        for (uint32_t i = 0; i < net_param_count(net); i++) {
+            const struct net_param *p = net_param(net, i);
+            const struct tensor *t = tensors_find(&m->file, model_file_state_name(p->name, kind, a, name));
+            if (p->trainable)
+                memcpy(state + a * n + p->offset, t->data, t->bytes);
+        }
+    return state;
 }
 
 static void dense_put(const struct import *m, struct model_update *u)
@@ -270,7 +361,9 @@ static void dense_put(const struct import *m, struct model_update *u)
         memcpy(params + p->offset, tensors_find(&m->file, p->name)->data,
                (size_t)p->rows * p->cols * sizeof *params);
     }
-    model_update_params(u, params);
+    float *state = m->dense_state ? dense_state(m) : NULL;
+    model_update_params(u, params, state);
+    free(state);
     free(params);
 }
 
@@ -278,6 +371,11 @@ static int import_version(struct import *m, struct update_result *ret, struct er
 {
     struct updater *updater = m->engine->updater;
     struct model_update *u = update_import(updater);
+    update_import_learned(updater, &m->norms, m->quantiles);
+    m->quantiles = NULL;
+    const struct model *model = import_model(m);
+    model_update_resume(u, m->samples >= 0 ? (uint64_t)m->samples : model_trained(model),
+                        m->step >= 0 ? (uint64_t)m->step : model_steps(model));
     if (m->dense)
         dense_put(m, u);
     for (uint32_t t = 0; t < model_table_count(import_model(m)); t++)
@@ -356,7 +454,7 @@ static int import_run(struct import *m, struct err *err)
 int import_command(struct cli *cli)
 {
     struct err err = {0};
-    struct import m = {.cli = cli, .seen_s = -1};
+    struct import m = {.cli = cli, .samples = -1, .step = -1, .seen_s = -1};
     const char *at = cli_value(cli, "at");
     int64_t at_ms = -1000;
     if (strcmp(cli->args[0], "model") != 0)
@@ -369,6 +467,7 @@ int import_command(struct cli *cli)
     const int result = import_run(&m, &err);
     engine_close(m.engine);
     tensors_done(&m.file);
+    features_quantiles_free(m.quantiles);
     free(m.tables);
     return result == 0 ? EXIT_DONE : cli_fail(cli, &err);
 }

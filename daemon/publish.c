@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A version's delta (stream/delta.h) into the outbox: BEGIN, ROWS in pieces, DENSE in pieces when the layers
-// changed, END with the checksum over the pieces. Only rows that consumers serve leave. The digests of whole
+// changed, LEARNED whole where there is any, END with the checksum over the pieces. Only rows that consumers serve leave. The digests of whole
 // tables in an END are of the tables as the version before left them: that is what stands while this one is
 // made.
 #include <stdio.h>
 
+#include "daemon/learned.h"
 #include "daemon/update_impl.h"
 #include "stream/delta.h"
 
@@ -80,17 +81,30 @@ static void publish_begin(struct publisher *p)
     buf_clear(&p->message);
 }
 
+static void publish_document(struct publisher *p, enum delta_kind kind, const struct buf *tensors)
+{
+    for (size_t at = 0; at < tensors->len; at += DELTA_ROWS_BYTES) {
+        size_t n = tensors->len - at < DELTA_ROWS_BYTES ? tensors->len - at : DELTA_ROWS_BYTES;
+        p->head.kind = kind;
+        delta_put_piece(&p->message, &p->head, (struct str){(const char *)tensors->data + at, (uint32_t)n});
+        publish_send(p, &p->message, true);
+        buf_clear(&p->message);
+    }
+}
+
 static void publish_dense(struct publisher *p)
 {
     struct buf tensors = {0};
     model_update_safetensors(p->u->update, &tensors);
-    for (size_t at = 0; at < tensors.len; at += DELTA_ROWS_BYTES) {
-        size_t n = tensors.len - at < DELTA_ROWS_BYTES ? tensors.len - at : DELTA_ROWS_BYTES;
-        p->head.kind = DELTA_DENSE;
-        delta_put_dense(&p->message, &p->head, (struct str){(const char *)tensors.data + at, (uint32_t)n});
-        publish_send(p, &p->message, true);
-        buf_clear(&p->message);
-    }
+    publish_document(p, DELTA_DENSE, &tensors);
+    buf_done(&tensors);
+}
+
+static void publish_learned(struct publisher *p)
+{
+    struct buf tensors = {0};
+    learned_put(p->u->features, p->u->config, p->u->quantiles, &p->u->next_norms, &tensors);
+    publish_document(p, DELTA_LEARNED, &tensors);
     buf_done(&tensors);
 }
 
@@ -120,6 +134,7 @@ void publish_update(struct updater *u, uint64_t previous)
     publish_rows_send(&p);
     if (u->dense_dirty)
         publish_dense(&p);
+    publish_learned(&p);
     publish_end(&p);
     hasher_free(p.checksum);
     buf_done(&p.message);

@@ -138,29 +138,39 @@ static int file_map(struct tensors *t, const char *path, struct err *err)
     return result;
 }
 
-static int file_read(struct tensors *t, struct err *err)
+static int document_read(struct tensors *t, const uint8_t *bytes, uint64_t n, struct err *err)
 {
     uint64_t length;
     json_error_t wrong;
-    const uint8_t *bytes = t->map;
+    if (n < LENGTH_BYTES)
+        return err_set(err, ERR_CORRUPT, "it is too short to be a safetensors file");
     memcpy(&length, bytes, sizeof length);
-    if (length > HEADER_MAX || length > t->map_bytes - LENGTH_BYTES)
+    if (length > HEADER_MAX || length > n - LENGTH_BYTES)
         return err_set(err, ERR_CORRUPT, "it is no safetensors file: its header would be %llu bytes long",
                        (unsigned long long)length);
     json_t *root = json_loadb((const char *)bytes + LENGTH_BYTES, length, JSON_REJECT_DUPLICATES, &wrong);
     if (root == NULL)
         return err_set(err, ERR_CORRUPT, "its header is no JSON: %s", wrong.text);
     t->header = root;
-    return header_read(t, root, bytes + LENGTH_BYTES + length, t->map_bytes - LENGTH_BYTES - length, err);
+    return header_read(t, root, bytes + LENGTH_BYTES + length, n - LENGTH_BYTES - length, err);
 }
 
 int tensors_open(struct tensors *t, const char *path, struct err *err)
 {
     *t = (struct tensors){0};
-    if (file_map(t, path, err) == 0 && file_read(t, err) == 0)
+    if (file_map(t, path, err) == 0 && document_read(t, t->map, t->map_bytes, err) == 0)
         return 0;
     if (err->code == ERR_CORRUPT)
         err_context(err, "%s", path);
+    tensors_done(t);
+    return -1;
+}
+
+int tensors_of(struct tensors *t, struct str document, struct err *err)
+{
+    *t = (struct tensors){0};
+    if (document_read(t, (const uint8_t *)document.s, document.len, err) == 0)
+        return 0;
     tensors_done(t);
     return -1;
 }
@@ -207,14 +217,38 @@ int tensor_check(const struct tensor *t, const char *type, uint32_t n_dims, cons
     return 0;
 }
 
-int tensor_check_finite(const struct tensor *t, struct err *err)
+static double float_at(const struct tensor *t, uint64_t i)
 {
     float x;
-    for (uint64_t i = 0; i < t->bytes / sizeof x; i++) {
-        memcpy(&x, t->data + i * sizeof x, sizeof x);
+    memcpy(&x, t->data + i * sizeof x, sizeof x);
+    return (double)x;
+}
+
+static double double_at(const struct tensor *t, uint64_t i)
+{
+    double x;
+    memcpy(&x, t->data + i * sizeof x, sizeof x);
+    return x;
+}
+
+int tensor_check_finite(const struct tensor *t, struct err *err)
+{
+    const bool wide = strcmp(t->type, "F64") == 0;
+    for (uint64_t i = 0; i < t->bytes / type_bytes(t->type); i++) {
+        const double x = wide ? double_at(t, i) : float_at(t, i);
         if (!isfinite(x))
             return err_set(err, ERR_NUMERIC, "tensor \"%.80s\" holds %s at place %llu", t->name,
                            isnan(x) ? "NaN" : "an infinity", (unsigned long long)i);
     }
+    return 0;
+}
+
+int tensor_check_positive(const struct tensor *t, struct err *err)
+{
+    const bool wide = strcmp(t->type, "F64") == 0;
+    for (uint64_t i = 0; i < t->bytes / type_bytes(t->type); i++)
+        if ((wide ? double_at(t, i) : float_at(t, i)) < 0)
+            return err_set(err, ERR_INVALID, "tensor \"%.80s\" is below 0 at place %llu", t->name,
+                           (unsigned long long)i);
     return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/step.h"
+#include "daemon/learned.h"
 #include "daemon/targets.h"
 #include "daemon/update_impl.h"
 #include "models/gemm.h"
@@ -144,6 +145,11 @@ enum packed_kernel updater_kernel(const struct updater *u)
     return u->kernel;
 }
 
+const struct norms *updater_norms(const struct updater *u)
+{
+    return &u->norms;
+}
+
 uint64_t updater_served(const struct updater *u)
 {
     return u->served;
@@ -185,6 +191,7 @@ void update_begin(struct updater *u, const struct ingest_mark *mark)
     u->update = model_update_new(u->model);
     u->quantiles = features_quantiles_new(u->features);
     u->learned_norms = (struct norms){0};
+    u->next_norms = u->norms;
     u->n_digests = 0;
     u->training = u->config->update.enabled && !(u->config->update.stop_after_bootstrap && u->was_frozen);
 }
@@ -198,6 +205,23 @@ struct model_update *update_import(struct updater *u)
     u->quantiles = NULL;
     u->training = true;
     return u->update;
+}
+
+void update_import_learned(struct updater *u, const struct norms *norms, struct quantiles *quantiles)
+{
+    assert(u->update != NULL && u->quantiles == NULL);
+    u->next_norms = *norms;
+    u->quantiles = quantiles;
+}
+
+void updater_learned(const struct updater *u, struct buf *to)
+{
+    learned_put(u->features, u->config, NULL, &u->norms, to);
+}
+
+uint32_t updater_learned_tensors(const struct updater *u, struct learned_tensor *ret_tensors)
+{
+    return learned_tensors(u->features, u->config, NULL, &u->norms, ret_tensors);
 }
 
 uint64_t update_left(const struct updater *u, uint64_t *ret_seq)
@@ -312,15 +336,13 @@ static void update_quantiles_done(struct updater *u)
     u->quantiles = NULL;
 }
 
-// With what this update adds.
 static void update_norms_store(struct updater *u)
 {
     struct buf blob = {0};
-    struct norms all = u->norms;
     if (u->config->model.n_norms == 0)
         return;
-    norms_add(&all, &u->learned_norms);
-    norms_save(&all, u->config, &blob);
+    norms_add(&u->next_norms, &u->learned_norms);
+    norms_save(&u->next_norms, u->config, &blob);
     state_blob_put(u->state, "norms", (struct str){(const char *)blob.data, (uint32_t)blob.len});
     buf_done(&blob);
 }
@@ -368,7 +390,7 @@ void update_apply(struct updater *u)
     step_reached("update.apply");
     model_apply(u->model, u->update);
     features_quantiles_apply(u->features, u->quantiles);
-    norms_add(&u->norms, &u->learned_norms);
+    u->norms = u->next_norms;
     update_quantiles_done(u);
     u->served = u->version.version;
     u->update = NULL;

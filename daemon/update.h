@@ -19,6 +19,8 @@
 #include "state/state.h"
 
 struct updater;
+struct norms;
+struct learned_tensor;
 
 // What the newest version is. Kept in the store under "version".
 struct version {
@@ -68,6 +70,12 @@ struct model *updater_model(struct updater *u);
 const struct version *updater_version(const struct updater *u);
 enum packed_kernel updater_kernel(const struct updater *u); // by which versions are made from now on
 uint64_t updater_served(const struct updater *u);
+// What the served version learned beside its model, as the safetensors document of daemon/learned.h; appends nothing
+// where there is none.
+void updater_learned(const struct updater *u, struct buf *to);
+// The same as learned_tensors gives it.
+uint32_t updater_learned_tensors(const struct updater *u, struct learned_tensor *ret_tensors);
+const struct norms *updater_norms(const struct updater *u);
 // Running progressive metrics: over all samples, and over those after the bootstrap.
 void updater_metrics(const struct updater *u, uint32_t head, struct metrics_values *ret_all,
                      struct metrics_values *ret_after_bootstrap);
@@ -76,6 +84,8 @@ void update_begin(struct updater *u, const struct ingest_mark *mark);
 // The same of a version that no samples make: the caller changes the update (model_update_row, model_update_params),
 // then come update_finish, update_record and update_apply.
 struct model_update *update_import(struct updater *u);
+// What learned_read gave, in place of what is served; the quantiles are the updater's then.
+void update_import_learned(struct updater *u, const struct norms *norms, struct quantiles *quantiles);
 // Samples still to be fed; 0: update_finish is next. *ret_seq is the first of them.
 uint64_t update_left(const struct updater *u, uint64_t *ret_seq);
 // The largest number of samples of a feed: a multiple of the batch.

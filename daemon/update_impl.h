@@ -36,6 +36,7 @@ struct updater {
     bool training;               // false: the samples are only predicted
     struct quantiles *quantiles; // that it learns; NULL: all are known
     struct norms learned_norms;  // of its samples
+    struct norms next_norms;     // of the version that it makes
     struct model_report report;
     struct digest digests[STATE_TABLES_MAX]; // of the tables as the version before left them
     uint32_t n_digests;

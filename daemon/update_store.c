@@ -280,7 +280,7 @@ void updater_store_update(struct updater *u, struct update_result *result)
     uint64_t previous = u->version.version;
     u->version.version++;
     u->version.boundary_ms = u->mark.boundary_ms;
-    u->version.samples += u->report.samples;
+    u->version.samples = model_update_trained(u->update);
     u->version.rows += result->rows;
     u->version.tombstones += result->tombstones;
     u->version.dense = model_update_dense_digest(u->update);

@@ -30,8 +30,8 @@ void heads_init(struct layer *l, const struct heads *sizes, uint32_t rows_max, s
     *h = *sizes;
     const size_t n = l->out->rows_max;
     h->w_q = layer_param(l, "W_q.weight", h->width, h->query, init_fan_in(h->query));
-    h->w_k = layer_param(l, "W_k.weight", h->width, h->dim, init_fan_in(h->dim));
-    h->w_v = layer_param(l, "W_v.weight", h->width, h->dim, init_fan_in(h->dim));
+    h->w_k = layer_param_parts(l, "W_k.weight", h->width, h->dim, h->width / h->heads, init_fan_in(h->dim));
+    h->w_v = layer_param_parts(l, "W_v.weight", h->width, h->dim, h->width / h->heads, init_fan_in(h->dim));
     h->w_o = layer_param(l, "W_o.weight", h->dim, h->width, init_fan_in(h->width));
     h->q = attention_scratch(l, n * h->width);
     h->keys = attention_scratch(l, n * h->heads * h->dim);

@@ -71,6 +71,15 @@ static void model_tables_new(struct model *m, const struct model_options *option
         m->tables[t] = table_new(&options->tables[t]);
 }
 
+uint64_t model_bytes(const struct model *m)
+{
+    const struct net *nets[] = {m->serve.net, m->train.net};
+    uint64_t bytes = m->n_params * sizeof *m->params + m->n_state * sizeof *m->state;
+    for (uint32_t i = 0; i < sizeof nets / sizeof *nets; i++)
+        bytes += net_arena_bytes(nets[i]) + net_packed_bytes(nets[i]);
+    return bytes;
+}
+
 void model_pack(struct model *m)
 {
     net_pack(m->serve.net, m->options.kernel, m->params);
@@ -172,6 +181,16 @@ struct table *model_table(struct model *m, uint32_t table)
 uint32_t model_table_count(const struct model *m)
 {
     return m->options.n_tables;
+}
+
+const float *model_state(const struct model *m)
+{
+    return m->state;
+}
+
+enum optimizer_kind model_optimizer(const struct model *m)
+{
+    return m->options.dense.kind;
 }
 
 const float *model_params(const struct model *m)

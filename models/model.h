@@ -44,6 +44,9 @@ struct net *model_net(struct model *m);
 struct table *model_table(struct model *m, uint32_t table);
 uint32_t model_table_count(const struct model *m);
 const float *model_params(const struct model *m);
+// Of the dense layers' optimizer: its arrays one after the other, each of net_param_floats.
+const float *model_state(const struct model *m);
+enum optimizer_kind model_optimizer(const struct model *m);
 // As the parameters begin, from the seed alone.
 void model_params_begin(const struct model *m, float *ret_params);
 uint64_t model_trained(const struct model *m); // samples so far
@@ -53,6 +56,9 @@ void model_resume(struct model *m, uint64_t trained, uint64_t steps);
 bool model_frozen(const struct model *m); // bootstrap is over
 // XXH3-128 over the parameters, in order of net_param.
 struct digest model_dense_digest(const struct model *m);
+
+// Of memory: arenas of the nets, dense layers with their optimizer's state, packed weights. From any thread.
+uint64_t model_bytes(const struct model *m);
 
 // Samples column by column; they need live as long as the call alone. For input i of the net: ids[i] (n, or
 // offsets[i][n] of them; 0: none) or numbers[i] (n).
@@ -87,11 +93,12 @@ bool model_tower_fill(struct model *m, uint32_t max);
 struct model_update;
 struct model_update *model_update_new(struct model *m);
 void model_update_feed(struct model_update *u, const struct model_samples *samples);
-// What comes from elsewhere instead of samples: a row as overlay_put takes it, and all parameters of the dense layers,
-// whose optimizer's state begins, but for the sums of adagrad, which stay. The update is as any other then, but that nothing was
-// trained.
-bool model_update_row(struct model_update *u, uint32_t table, const struct table_row *row);
-void model_update_params(struct model_update *u, const float *params);
+// What comes from elsewhere instead of samples: a row as overlay_put takes it; all parameters of the dense layers, with the
+// state of their optimizer, or NULL: it begins, but for the sums of adagrad, which stay; and how much has been trained
+// before. The update is as any other then, but that nothing was trained.
+bool model_update_row(struct model_update *u, uint32_t table, const struct table_row *row, bool state);
+void model_update_params(struct model_update *u, const float *params, const float *state);
+void model_update_resume(struct model_update *u, uint64_t trained, uint64_t steps);
 
 struct model_report {
     uint64_t samples;
@@ -114,7 +121,8 @@ void model_update_each(const struct model_update *u,
 // Dense layers, their optimizer and the sample count after the update, for the store.
 void model_update_dense(const struct model_update *u, struct buf *to);
 struct digest model_update_dense_digest(const struct model_update *u);
-uint64_t model_update_steps(const struct model_update *u); // model_steps after it
+uint64_t model_update_steps(const struct model_update *u);   // model_steps after it
+uint64_t model_update_trained(const struct model_update *u); // model_trained after it
 // Applies and frees. What of the window's metrics is to go into running ones is taken out of the report before.
 void model_apply(struct model *m, struct model_update *u);
 

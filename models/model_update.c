@@ -92,19 +92,32 @@ void model_update_free(struct model_update *u)
 
 // ---- from elsewhere ----------------------------------------------------------------------------------
 
-bool model_update_row(struct model_update *u, uint32_t table, const struct table_row *row)
+bool model_update_row(struct model_update *u, uint32_t table, const struct table_row *row, bool state)
 {
     assert(u->magic == UPDATE_MAGIC && !u->ended && table < u->m->options.n_tables);
-    return overlay_put(u->overlays[table], row);
+    return overlay_put(u->overlays[table], row, state);
 }
 
-void model_update_params(struct model_update *u, const float *params)
+void model_update_params(struct model_update *u, const float *params, const float *state)
 {
     assert(u->magic == UPDATE_MAGIC && !u->ended);
+    const struct model *m = u->m;
     if (u->params == NULL)
         update_dense_new(u);
-    memcpy(u->params, params, u->m->n_params * sizeof *params);
+    memcpy(u->params, params, m->n_params * sizeof *params);
+    if (state != NULL)
+        memcpy(u->state, state, m->n_state * sizeof *state);
+    else if (m->options.dense.kind != OPTIMIZER_ADAGRAD)
+        net_state_begin(m->train.net, &m->options.dense, params, u->state);
     u->dense_trained = true;
+}
+
+void model_update_resume(struct model_update *u, uint64_t trained, uint64_t steps)
+{
+    assert(u->magic == UPDATE_MAGIC && !u->ended && u->samples == 0);
+    u->trained = trained;
+    u->steps = steps;
+    u->frozen = model_frozen_at(u->m, trained, u->frozen);
 }
 
 // ---- a batch -----------------------------------------------------------------------------------------
@@ -371,6 +384,11 @@ void model_apply(struct model *m, struct model_update *u)
     m->steps = u->steps;
     m->frozen = u->frozen;
     model_update_free(u);
+}
+
+uint64_t model_update_trained(const struct model_update *u)
+{
+    return u->trained;
 }
 
 uint64_t model_update_steps(const struct model_update *u)

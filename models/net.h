@@ -7,7 +7,7 @@
 // Parameters are one array of floats, owned by the caller, so that a version and its successor can be
 // evaluated by the same net. Names and layouts are PyTorch's: weight (out, in), bias (out).
 //
-// A layer kind is one file models/layer_<kind>.c and one row in models/layers.c: see models/README.md.
+// A layer kind is one file models/layer_<kind>.c and one row of LAYER_KINDS in models/layer.h: see models/README.md.
 //
 // Sides. Every value knows of whom it depends. What depends on the user and the request alone (a tower of `side`
 // NET_USER) is computed once a request; what depends on the item alone can be given, computed before (net_select).
@@ -118,6 +118,7 @@ struct net_param {
     size_t offset;           // in the parameter array, in floats
     uint32_t rows, cols;     // weight: (out, in); a vector: (out, 1)
     bool vector;             // one dimension
+    uint32_t part;           // of a weight: rows that a product takes, where it does not take all; else 0
     bool trainable;          // false: a buffer (running statistics); see net_step
     float lr;                // learning rate; 0: the optimizer's
 };
@@ -125,6 +126,9 @@ uint32_t net_param_count(const struct net *n);
 const struct net_param *net_param(const struct net *n, uint32_t i);
 size_t net_param_floats(const struct net *n);
 size_t net_arena_bytes(const struct net *n);
+// Of weights that are packed: now, from any thread, and for this kernel at most; `backward`: of a net that is trained.
+uint64_t net_packed_bytes(const struct net *n);
+uint64_t net_packed_most(const struct net *n, enum packed_kernel kernel, bool backward);
 // Of a sample: forward, and backward too if so asked.
 double net_flops(const struct net *n, bool train_dense, bool backward);
 // Every (M, N, K) of a product in the plan, for gemm_check. Returns how many; writes at most max.

@@ -439,6 +439,13 @@ size_t layer_param(struct layer *l, const char *suffix, uint32_t rows, uint32_t 
     return declare(l, suffix, (struct net_param){.rows = rows, .cols = cols, .trainable = true}, init);
 }
 
+size_t layer_param_parts(struct layer *l, const char *suffix, uint32_t rows, uint32_t cols, uint32_t part,
+                         struct layer_init init)
+{
+    const struct net_param p = {.rows = rows, .cols = cols, .part = part, .trainable = true};
+    return declare(l, suffix, p, init);
+}
+
 size_t layer_vector(struct layer *l, const char *suffix, uint32_t n, struct layer_init init)
 {
     const struct net_param p = {.rows = n, .cols = 1, .vector = true, .trainable = true};

@@ -15,6 +15,47 @@ size_t net_arena_bytes(const struct net *n)
     return n->arena_bytes;
 }
 
+uint64_t net_packed_bytes(const struct net *n)
+{
+    return packs_bytes(&n->packs);
+}
+
+// A layer that takes the candidate's and the request's part of its input apart has its weights whole, and may have them
+// in two parts besides, by columns; as din has them alone, which may take a panel more than the whole.
+static uint64_t weight_packed_most(const struct net_param *p, bool split, enum packed_kernel kernel,
+                                   bool backward)
+{
+    const uint32_t part = p->part > 0 ? p->part : p->rows;
+    const uint64_t whole = p->rows / part * packs_bytes_most(kernel, part, p->cols, backward);
+    return (split ? 2 : 1) * whole + 2 * packs_bytes_most(kernel, p->rows, 1, backward);
+}
+
+static bool param_split(const struct net *n, const struct net_param *p)
+{
+    for (uint32_t i = 0; i < n->n_layers; i++) {
+        const struct layer *l = &n->layers[i];
+        if (l->split != NULL && p->offset >= l->params && p->offset < l->params + l->n_params)
+            return true;
+    }
+    return false;
+}
+
+// Going forward a weight is multiplied in one direction only, which may be either.
+uint64_t net_packed_most(const struct net *n, enum packed_kernel kernel, bool backward)
+{
+    uint64_t bytes = packs_bytes_begin(kernel);
+    for (uint32_t i = 0; i < n->n_params; i++) {
+        const struct net_param *p = &n->params[i].param;
+        if (p->vector)
+            continue;
+        const bool split = param_split(n, p);
+        const uint64_t there = weight_packed_most(p, split, kernel, false),
+                       back = weight_packed_most(p, split, kernel, true);
+        bytes += backward ? there + back : there > back ? there : back;
+    }
+    return bytes;
+}
+
 bool net_stochastic(const struct net *n)
 {
     return n->stochastic;

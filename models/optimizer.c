@@ -32,6 +32,20 @@ uint32_t optimizer_state(enum optimizer_kind kind)
     return floats[kind];
 }
 
+const char *optimizer_state_name(enum optimizer_kind kind, uint32_t array)
+{
+    static const char *const names[][2] = {[OPTIMIZER_ADAGRAD] = {"sum"},
+                                           [OPTIMIZER_FTRL] = {"z", "n"},
+                                           [OPTIMIZER_ADAM] = {"exp_avg", "exp_avg_sq"}};
+    assert(array < optimizer_state(kind));
+    return names[kind][array];
+}
+
+bool optimizer_state_squares(enum optimizer_kind kind, uint32_t array)
+{
+    return kind == OPTIMIZER_ADAGRAD || array == 1;
+}
+
 static float warmed(const struct optimizer *o, float lr, uint64_t samples)
 {
     if (samples >= o->warmup)

@@ -49,6 +49,10 @@ struct optimizer_at {
 const char *optimizer_name(enum optimizer_kind kind);
 // Floats of state beside each parameter; of rowwise_adagrad none.
 uint32_t optimizer_state(enum optimizer_kind kind);
+// Names of these arrays, of adagrad and adam those of PyTorch; `array` is below optimizer_state. Whether its numbers are
+// sums of squares, which are never below 0.
+const char *optimizer_state_name(enum optimizer_kind kind, uint32_t array);
+bool optimizer_state_squares(enum optimizer_kind kind, uint32_t array);
 
 // A step that is the same for many parameters: what can be known before.
 struct optimizer_step {

@@ -267,7 +267,7 @@ void overlay_touch_times(struct overlay *o, const uint64_t *ids, const uint32_t 
     }
 }
 
-bool overlay_put(struct overlay *o, const struct table_row *row)
+bool overlay_put(struct overlay *o, const struct table_row *row, bool state)
 {
     assert(o->magic == OVERLAY_MAGIC && !o->expired && row->id != 0);
     uint32_t at = slab_find(&o->slab, row->id);
@@ -278,8 +278,9 @@ bool overlay_put(struct overlay *o, const struct table_row *row)
     struct table_row *to = slab_row(&o->slab, at);
     const bool had_sums =
         table_admitted(o->table, to) && o->table->options.optimizer.kind == OPTIMIZER_ADAGRAD;
-    memcpy(to, row, sizeof *row + o->dim * sizeof *row->vector);
-    if (!had_sums)
+    const uint32_t arrays = state ? 1 + optimizer_state(o->table->options.optimizer.kind) : 1;
+    memcpy(to, row, sizeof *row + (size_t)arrays * o->dim * sizeof *row->vector);
+    if (!had_sums && !state)
         state_begin(&o->table->options, to);
     if (to->count < o->table->options.admit)
         to->count = o->table->options.admit;

@@ -27,8 +27,9 @@
 #include "models/gemm.h"
 #include "models/kernel.h"
 
-// A part of a panel takes 24 KiB, and a block of w 768 KiB.
-enum { BLOCK_ROWS = 96, BLOCK_DEPTH = 384, BLOCK_COLUMNS = 512, PACKED_ALIGN = 64 };
+// A part of a panel takes 32 KiB, a block of x 96 KiB, and one of w 512 KiB. Larger ones lose where an input is wide
+// (FiBiNET's 6,080 columns) and L2 is of 512 KiB. No byte depends on them.
+enum { BLOCK_ROWS = 48, BLOCK_DEPTH = 512, BLOCK_COLUMNS = 256, PACKED_ALIGN = 64 };
 
 static uint32_t divide_up(uint32_t a, uint32_t by)
 {
@@ -291,20 +292,48 @@ static const struct packed_way *float_way(void)
     return packed_way_runs(&packed_avx512) ? &packed_avx512 : &packed_avx2;
 }
 
-void packs_init(struct packs *p, enum packed_kernel kernel)
+static const struct packed_way *way_of(enum packed_kernel kernel)
 {
     assert(kernel != PACKED_AUTO);
-    *p = (struct packs){.kernel = kernel};
-    if (kernel != PACKED_BLAS)
-        p->way = kernel == PACKED_BF16 ? &packed_bf16 : float_way();
+    return kernel == PACKED_BLAS ? NULL : kernel == PACKED_BF16 ? &packed_bf16 : float_way();
+}
+
+uint64_t packs_bytes_begin(enum packed_kernel kernel)
+{
+    return kernel == PACKED_BLAS ? 0 : packed_rows_floats(way_of(kernel)) * sizeof(float);
+}
+
+uint64_t packs_bytes_most(enum packed_kernel kernel, uint32_t n, uint32_t k, bool backward)
+{
+    return kernel == PACKED_BLAS
+               ? 0
+               : packed_floats(way_of(kernel), n, k, backward) * sizeof(float) + PACKED_ALIGN;
+}
+
+// One thread writes it, and others may look.
+static void bytes_set(struct packs *p, uint64_t bytes)
+{
+    __atomic_store_n(&p->bytes, bytes, __ATOMIC_RELAXED);
+}
+
+uint64_t packs_bytes(const struct packs *p)
+{
+    return __atomic_load_n(&p->bytes, __ATOMIC_RELAXED);
+}
+
+void packs_init(struct packs *p, enum packed_kernel kernel)
+{
+    *p = (struct packs){.kernel = kernel, .way = way_of(kernel)};
     if (kernel == PACKED_BF16)
         p->rows = mem_array(packed_rows_floats(p->way), sizeof *p->rows);
+    bytes_set(p, packs_bytes_begin(kernel));
 }
 
 void packs_clear(struct packs *p)
 {
     for (uint32_t i = 0; i < p->n; i++)
         free(p->all[i].memory);
+    bytes_set(p, packs_bytes_begin(p->kernel));
     map_done(&p->places);
     p->places = (struct map){0};
     p->n = 0;
@@ -348,6 +377,7 @@ static const float *packs_get(struct packs *packs, const struct packed_product *
             packs->all = mem_resize(packs->all, packs->cap, sizeof *packs->all);
         }
         packs->all[packs->n] = packed_of(packs, p, backward);
+        bytes_set(packs, packs->bytes + packs_bytes_most(packs->kernel, p->n, p->k, backward));
         *place = packs->n++;
     }
     const struct packed *found = &packs->all[*place];

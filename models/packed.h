@@ -64,12 +64,17 @@ struct packs {
         void *memory;
     } * all;
     float *rows; // bf16: of a block of x, rounded
+    uint64_t bytes;
 };
 
 void packs_init(struct packs *p, enum packed_kernel kernel);
 void packs_done(struct packs *p);
 // Before any w is changed.
 void packs_clear(struct packs *p);
+uint64_t packs_bytes(const struct packs *p); // of memory now; from any thread
+// Of one w (n, k) packed in one direction, at most; and of a `packs` that has packed nothing. PACKED_BLAS: 0.
+uint64_t packs_bytes_most(enum packed_kernel kernel, uint32_t n, uint32_t k, bool backward);
+uint64_t packs_bytes_begin(enum packed_kernel kernel);
 
 // y = act(x W^T + bias). `packs` NULL: by the BLAS and a pass, as for weights that are trained now. Else *w must be
 // what it was when `packs` saw it first; it may be scratch that follows from parameters alone, then packs_have tells

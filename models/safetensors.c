@@ -7,10 +7,15 @@
 
 enum { HEADER_ALIGN = 8 };
 
+static const struct {
+    const char *name;
+    uint32_t bytes;
+} types[] = {[SAFETENSOR_F32] = {"F32", 4}, [SAFETENSOR_F64] = {"F64", 8}, [SAFETENSOR_I64] = {"I64", 8}};
+
 uint64_t safetensor_bytes(const struct safetensor *t)
 {
     assert(t->n_dims <= SAFETENSOR_DIMS);
-    uint64_t bytes = t->type == SAFETENSOR_I64 ? sizeof(int64_t) : sizeof(float);
+    uint64_t bytes = types[t->type].bytes;
     for (uint32_t d = 0; d < t->n_dims; d++)
         bytes *= t->shape[d];
     return bytes;
@@ -21,7 +26,7 @@ static void tensor_describe(struct json *j, const struct safetensor *t, uint64_t
     json_key(j, t->name);
     json_object(j);
     json_key(j, "dtype");
-    json_string(j, t->type == SAFETENSOR_I64 ? "I64" : "F32");
+    json_string(j, types[t->type].name);
     json_key(j, "shape");
     json_array(j);
     for (uint32_t d = 0; d < t->n_dims; d++)

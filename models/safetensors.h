@@ -15,7 +15,7 @@
 
 enum { SAFETENSOR_DIMS = 4 };
 
-enum safetensor_type { SAFETENSOR_F32, SAFETENSOR_I64 };
+enum safetensor_type { SAFETENSOR_F32, SAFETENSOR_F64, SAFETENSOR_I64 };
 
 struct safetensor {
     const char *name;
@@ -25,7 +25,7 @@ struct safetensor {
     const void *data;                // the product of the shape in numbers
 };
 
-// Appends one file of n tensors, in this order. Put I64 before F32, so that all data are aligned.
+// Appends one file of n tensors, in this order. Put I64 and F64 before F32, so that all data are aligned.
 void safetensors_put(struct buf *to, const struct safetensor *tensors, uint32_t n);
 
 struct safetensor_note {

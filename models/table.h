@@ -106,9 +106,10 @@ void overlay_touch(struct overlay *o, const uint64_t *ids, const uint32_t *seen_
 // The same, where ids[i] occurs times[i] times, all of which see the row as it is after them.
 void overlay_touch_times(struct overlay *o, const uint64_t *ids, const uint32_t *seen_s,
                          const uint32_t *times, uint32_t n, uint32_t *ret_slots);
-// Takes over a row that was made elsewhere, in place of what is there; its count becomes at least `admit`. The state
-// behind the vector begins, but for the sums of adagrad, which stay. False: the table is full.
-bool overlay_put(struct overlay *o, const struct table_row *row);
+// Takes over a row that was made elsewhere, in place of what is there; its count becomes at least `admit`. `state`: that
+// of the optimizer stands behind its vector; else it begins, but for the sums of adagrad, which stay. False: the table
+// is full.
+bool overlay_put(struct overlay *o, const struct table_row *row, bool state);
 const float *overlay_vectors(const struct overlay *o); // gathers as for a table; moves when the overlay grows
 size_t overlay_stride(const struct overlay *o);
 

@@ -5,12 +5,15 @@
 //   head     0      4        6      7      8       16        24         32      36
 //            "FDLT" | format | kind | zero | base  | version | previous | chunk | payload...
 //                     u16      u8     u8     u64     u64       u64        u32
-//   BEGIN    boundary i64 | trained_through u64 | dense digest 16 | tables u16 | (dim u32 | name)... | check
-//   u64 ROWS     (table u16 | flags u8 | id u64 | text | dim x f32, none for a tombstone)... to the end DENSE
-//   a piece of a safetensors document, to the end END      rows u64 | tombstones u64 | checksum 16 | digests
-//   u16 | (table | digest 16 | rows u64)... | check u64
+//   BEGIN    boundary i64 | trained_through u64 | dense digest 16
+//            | tables u16 | (dim u32 | name)... | check u64
+//   ROWS     (table u16 | flags u8 | id u64 | text | dim x f32, none for a tombstone)... to the end
+//   DENSE    a piece of a safetensors document, to the end
+//   LEARNED  the same of another
+//   END      rows u64 | tombstones u64 | checksum 16
+//            | digests u16 | (table | digest 16 | rows u64)... | check u64
 //
-// ROWS and DENSE are covered by the checksum in END. BEGIN and END carry a check of their own: the XXH3-64 of
+// ROWS, DENSE and LEARNED are covered by the checksum in END. BEGIN and END carry a check of their own: the XXH3-64 of
 // the payload before it. The head needs none: kind, version and chunk must follow one another.
 #include "stream/delta.h"
 
@@ -82,9 +85,10 @@ void delta_put_row(struct buf *to, uint16_t table, uint64_t id, struct str text,
         buf_put(to, vector, dim * sizeof *vector);
 }
 
-void delta_put_dense(struct buf *to, const struct delta_head *head, struct str safetensors)
+void delta_put_piece(struct buf *to, const struct delta_head *head, struct str safetensors)
 {
-    delta_put_head(to, head, DELTA_DENSE);
+    assert(head->kind == DELTA_DENSE || head->kind == DELTA_LEARNED);
+    delta_put_head(to, head, head->kind);
     buf_put(to, safetensors.s, safetensors.len);
 }
 
@@ -111,19 +115,20 @@ int delta_get_head(struct rd *from, struct delta_head *ret_head, struct err *err
     if (magic == NULL || memcmp(magic, delta_magic, sizeof delta_magic) != 0)
         return err_set(err, ERR_CORRUPT, "not a delta message: it does not begin with FDLT");
     uint16_t format = rd_u16(from);
-    if (!from->bad && format != DELTA_FORMAT)
-        return err_set(err, ERR_VERSION, "a delta message of format %u; this program reads format %d", format,
-                       DELTA_FORMAT);
+    if (!from->bad && (format < DELTA_FORMAT_OLDEST || format > DELTA_FORMAT))
+        return err_set(err, ERR_VERSION, "a delta message of format %u; this program reads formats %d to %d",
+                       format, DELTA_FORMAT_OLDEST, DELTA_FORMAT);
     uint8_t kind = rd_u8(from);
     uint8_t zero = rd_u8(from);
-    struct delta_head head = {.kind = kind};
+    struct delta_head head = {.format = format, .kind = kind};
     head.base = rd_u64(from);
     head.version = rd_u64(from);
     head.previous = rd_u64(from);
     head.chunk = rd_u32(from);
     if (from->bad)
         return err_set(err, ERR_CORRUPT, "a delta message that ends within its head");
-    if (kind < DELTA_BEGIN || kind > DELTA_END || zero != 0 || head.version == 0)
+    const uint8_t last = format == 1 ? DELTA_END : DELTA_LEARNED;
+    if (kind < DELTA_BEGIN || kind > last || zero != 0 || head.version == 0)
         return err_set(err, ERR_CORRUPT, "a delta message with a malformed head (kind %u)", kind);
     *ret_head = head;
     return 0;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The delta stream: what a model version changed, as messages of the delta topic (one partition, so that
-// order is Kafka's). Published format, version 1; docs/DELTAS.md describes it byte by byte.
+// order is Kafka's). Published format 2; docs/DELTAS.md describes it byte by byte. Format 1, which had no
+// DELTA_LEARNED, is read.
 //
 // A version is: DELTA_BEGIN, any number of DELTA_ROWS, any number of DELTA_DENSE (none in most versions; a large
-// safetensors document is cut in pieces, whose payloads one after the other are it), DELTA_END. The end carries the
-// number of rows and the XXH3-128 checksum over the payloads of the version's ROWS and DENSE messages in
-// order, so that a consumer knows that it has everything before it applies anything.
+// safetensors document is cut in pieces, whose payloads one after the other are it), DELTA_LEARNED likewise (none
+// where the model has learned nothing beside rows and layers), DELTA_END. The end carries the number of rows and the
+// XXH3-128 checksum over the version's ROWS, DENSE and LEARNED messages in order, so that a consumer knows that it has
+// everything before it applies anything.
 #ifndef FRESHET_STREAM_DELTA_H
 #define FRESHET_STREAM_DELTA_H
 
@@ -18,13 +20,14 @@
 #include "base/str.h"
 
 enum {
-    DELTA_FORMAT = 1,
-    DELTA_HEAD_BYTES = 36, // before the payload of every message
+    DELTA_FORMAT = 2,
+    DELTA_FORMAT_OLDEST = 1, // that is read
+    DELTA_HEAD_BYTES = 36,   // before the payload of every message
     DELTA_ROWS_BYTES = 512 << 10,
     DELTA_TABLES_MAX = 64
 };
 
-enum delta_kind { DELTA_BEGIN = 1, DELTA_ROWS = 2, DELTA_DENSE = 3, DELTA_END = 4 };
+enum delta_kind { DELTA_BEGIN = 1, DELTA_ROWS = 2, DELTA_DENSE = 3, DELTA_END = 4, DELTA_LEARNED = 5 };
 
 struct delta_table_digest {
     struct str table;
@@ -33,6 +36,7 @@ struct delta_table_digest {
 };
 
 struct delta_head {
+    uint16_t format; // of a message that was read; what is put is of DELTA_FORMAT
     enum delta_kind kind;
     uint64_t base;     // id of the base: changes when a full update replaces all layers
     uint64_t version;  // 1, 2, ...
@@ -64,11 +68,13 @@ void delta_put_rows_head(struct buf *to, const struct delta_head *head);
 // One row. vector NULL: a tombstone. `text` is the original id, "" where it is not known.
 void delta_put_row(struct buf *to, uint16_t table, uint64_t id, struct str text, const float *vector,
                    uint32_t dim);
-void delta_put_dense(struct buf *to, const struct delta_head *head, struct str safetensors);
+// A piece of a document: head->kind is DELTA_DENSE or DELTA_LEARNED.
+void delta_put_piece(struct buf *to, const struct delta_head *head, struct str safetensors);
 void delta_put_end(struct buf *to, const struct delta_head *head, const struct delta_end *end);
 
 // Reading. Strings and vectors point into the message. A malformed message is ERR_CORRUPT, one of another format
-// ERR_VERSION. After delta_get_head `from` stands at the payload: of a DELTA_DENSE all of it is the piece.
+// ERR_VERSION. After delta_get_head `from` stands at the payload: of DELTA_DENSE and DELTA_LEARNED all of it
+// is the piece.
 int delta_get_head(struct rd *from, struct delta_head *ret_head, struct err *err);
 int delta_get_begin(struct rd *from, struct delta_begin *ret_begin, struct err *err);
 int delta_get_end(struct rd *from, struct delta_end *ret_end, struct err *err);

@@ -79,7 +79,7 @@ static void groups_prefetch(const struct entities *es, const struct event *x)
 {
     for (uint32_t i = 0; i < 4; i++) {
         struct group_key key = key_of(x, i);
-        entities_group_fetch(es, &key, 0);
+        entities_fetch(es, entities_group_place(&key), 0);
     }
 }
 

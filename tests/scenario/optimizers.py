@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # Optimizers as a user sets them: each trains and learns, the same log gives the same bytes, cut in two (a stop, and a
-# start from the store) or not, and a store refuses another optimizer by name.
+# start from the store; or an export, and an import into a state that has trained on nothing) or not, and a store
+# refuses another optimizer by name.
 # argv[1]: the freshet binary.
 import json
 import os
+import struct
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 from harness import Freshet  # noqa: E402
+from interchange import File  # noqa: E402
+
+ARRAYS = ("accum", "sum", "z", "n", "exp_avg", "exp_avg_sq")
 
 # What is set for the tables and for the dense layers; the block `deep` has dropout, which draws by sample.
 CASES = {
@@ -49,6 +54,67 @@ def refused(f, config, state, changes, wanted):
     f.check(r.returncode != 0 and wanted in r.stderr, f"{changes}: {wanted!r} in {r.stderr.strip()!r}")
 
 
+def moved(f, config, name, at, whole):
+    """What an optimizer keeps goes with the model: trained on elsewhere, the bytes are the same."""
+    events, state, part = f.path("events.jsonl"), f"{name}-moved-{at}", f.path(f"{name}-{at}.safetensors")
+    with open(events) as of:
+        lines = of.readlines()
+    with open(events, "w") as to:
+        to.writelines(lines[:at])
+
+    def run(command, *args):
+        more = ("--events", events) if command == "replay" else ()
+        r = f.run(command, *args, "-c", config, *more)
+        if r.returncode:
+            raise RuntimeError(f"{command} {args}: {r.stderr}")
+
+    run("replay", "--state", f.path(f"{state}-from"))
+    run("export", "model", "--state", f.path(f"{state}-from"), "--out", part)
+    file = File(part)
+    for kept in (True, False):
+        into = state if kept else f"{state}-anew"
+        run("replay", "--state", f.path(into), "--set", "update.enabled=false")
+        for tensor in list(file.tensors):
+            if not kept and (tensor.startswith("optimizer.") or tensor.rsplit(".")[-1] in ARRAYS):
+                del file.tensors[tensor]
+        run("import", "model", "--state", f.path(into), "--from", file.write(part))
+    with open(events, "a") as to:
+        to.writelines(lines[at:])
+    for into in (state, f"{state}-anew"):
+        run("replay", "--state", f.path(into), "--flush")
+    got, anew = (digest(f, config, into) for into in (state, f"{state}-anew"))
+    parts = ("tables", "optimizer", "dense")
+    f.equal({k: got[k] for k in parts}, {k: whole[k] for k in parts}, f"{name}: exported at {at}, imported, the same bytes")
+    f.check(anew["optimizer"] != whole["optimizer"], f"{name}: without its state an optimizer begins anew")
+
+
+def refused_state(f, config, state, file, *says):
+    r = f.run("import", "model", "-c", config, "--state", f.path(state), "--from", file.write(f.path("bad.safetensors")))
+    f.check(r.returncode == 1 and all(w in r.stderr for w in says), f"{says}: {r.stderr.strip()[:300]}")
+
+
+def bad_states(f, config):
+    """Of adam, whose arrays are two and have PyTorch's names."""
+    path = f.path("adam-20000.safetensors")
+    f.run("export", "model", "-c", config, "--state", f.path("adam"), "--out", path)
+    names = set(File(path).tensors)
+    f.check({"tables.users.exp_avg", "tables.users.exp_avg_sq", "optimizer.deep.0.weight.exp_avg", "optimizer.samples",
+             "optimizer.click.bias.exp_avg_sq", "optimizer.step"} <= names, "the names are PyTorch's")
+    before = digest(f, config, "adam")
+    for name, change, says in (
+            ("tables.users.exp_avg_sq", lambda t, n: t.pop(n), "missing"),
+            ("optimizer.deep.0.weight.exp_avg", lambda t, n: t.pop(n), "missing"),
+            ("deep.0.weight", lambda t, n: [t.pop(x) for x in list(t) if not x.startswith(("tables.", "optimizer."))], "missing"),
+            ("tables.users.sum", lambda t, n: t.__setitem__(n, t["tables.users.exp_avg"]), "no part of the model"),
+            ("optimizer.step", lambda t, n: t.__setitem__(n, ["I64", [1], (-1).to_bytes(8, "little", signed=True)]), "below 0"),
+            ("optimizer.deep.0.bias.exp_avg_sq",
+             lambda t, n: t.__setitem__(n, [*t[n][:2], struct.pack("<f", -1) + t[n][2][4:]]), "below 0 at place 0")):
+        file = File(path)
+        change(file.tensors, name)
+        refused_state(f, config, "adam", file, name, says)
+    f.equal(digest(f, config, "adam"), before, "after all of them the state is as it was")
+
+
 def main():
     f = Freshet()
     lines = f.run("simulate", "--events", "30000", "--rate", "5", "--seed", "3").stdout.splitlines()
@@ -74,6 +140,9 @@ def main():
             cut.append(digest(f, config, state))
         f.check(cut[0] == cut[1], f"{name}: cut here or there, the same bytes")
         f.check(cut[0] == whole, f"{name}: cut or not, the same bytes")
+        for at in (len(lines) // 5, len(lines) * 2 // 3):
+            moved(f, config, name, at, whole)
+    bad_states(f, configs["adam"])
     refused(f, configs["rowwise"], "rowwise", ["tables.items.optimizer=adam"],
             'where the config gives "items=8:adam; ')
     refused(f, configs["rowwise"], "rowwise", ["update.dense.optimizer=adam"], 'the config gives "net:adam ')

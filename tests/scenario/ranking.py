@@ -221,6 +221,8 @@ def main():
     config = put(f, "config.json", config_of())
     daemon = f.start_daemon("-c", config)
     fill(f, "2026-01-01T00:00:00Z")
+    memory = f.status()["memory"]["families"]["model"]
+    f.check(0 < memory["used"] <= memory["budget"], f"the model takes {memory['used']} of {memory['budget']} bytes")
     after = new_version(f, caches(f))
     cli(f, after, config)
     f.equal(daemon.stop(), 0, "the daemon ends")

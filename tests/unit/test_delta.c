@@ -76,12 +76,41 @@ Test(delta, end_comes_back)
     buf_done(&b);
 }
 
-Test(delta, dense_comes_back)
+Test(delta, pieces_of_documents_come_back)
+{
+    static const enum delta_kind kinds[] = {DELTA_DENSE, DELTA_LEARNED};
+    for (int i = 0; i < 2; i++) {
+        struct buf b = {0};
+        struct delta_head of = head;
+        of.kind = kinds[i];
+        delta_put_piece(&b, &of, str_of("a piece of safetensors"));
+        struct rd r = payload(&b, kinds[i]);
+        cr_assert(str_is((struct str){(const char *)r.p, (uint32_t)rd_left(&r)}, "a piece of safetensors"));
+        buf_done(&b);
+    }
+}
+
+// The first format had no LEARNED; else its bytes are the same.
+Test(delta, the_first_format_is_read)
 {
     struct buf b = {0};
-    delta_put_dense(&b, &head, str_of("a piece of safetensors"));
-    struct rd r = payload(&b, DELTA_DENSE);
-    cr_assert(str_is((struct str){(const char *)r.p, (uint32_t)rd_left(&r)}, "a piece of safetensors"));
+    struct rd r;
+    struct delta_head got, of = head;
+    struct err err = {0};
+    of.kind = DELTA_DENSE;
+    delta_put_piece(&b, &of, str_of("layers"));
+    b.data[4] = 1;
+    r = rd_of(b.data, b.len);
+    cr_assert_eq(delta_get_head(&r, &got, &err), 0, "%s", err.message);
+    cr_assert(got.format == 1 && got.kind == DELTA_DENSE && rd_left(&r) == 6);
+    b.data[6] = DELTA_LEARNED;
+    r = rd_of(b.data, b.len);
+    cr_assert_eq(delta_get_head(&r, &got, &err), -1);
+    cr_assert_eq(err.code, ERR_CORRUPT);
+    b.data[4] = 2;
+    r = rd_of(b.data, b.len);
+    cr_assert_eq(delta_get_head(&r, &got, &err), 0, "%s", err.message);
+    cr_assert(got.format == 2 && got.kind == DELTA_LEARNED);
     buf_done(&b);
 }
 
@@ -228,9 +257,12 @@ Test(delta, another_format_is_named)
 {
     struct buf b = {0};
     struct err err = {0};
+    static const uint8_t others[] = {0, DELTA_FORMAT + 1};
     delta_put_rows_head(&b, &head);
-    b.data[4] = 2;
-    cr_assert_eq(read_all(b.data, b.len, &err), -1);
-    cr_assert_eq(err.code, ERR_VERSION);
+    for (int i = 0; i < 2; i++) {
+        b.data[4] = others[i];
+        cr_assert_eq(read_all(b.data, b.len, &err), -1);
+        cr_assert_eq(err.code, ERR_VERSION);
+    }
     buf_done(&b);
 }

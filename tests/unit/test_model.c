@@ -186,7 +186,7 @@ Test(model, packed_weights_are_those_of_the_version)
         struct model_report report;
         const struct model_samples view = columns_view(c, 0, 1000);
         struct model_update *u = model_update_new(m[i]);
-        model_update_params(u, model_params(m[0]));
+        model_update_params(u, model_params(m[0]), NULL);
         model_update_finish(u, 0, &report);
         model_apply(m[i], u);
         model_predict(m[i], &view, (float *[]){got[i][0], got[i][1]});
@@ -463,4 +463,71 @@ Test(model, predicts_any_number_of_samples)
     model_predict(m, &all, (float *const[]){click, like});
     columns_free(c);
     model_free(m);
+}
+
+// ---- from elsewhere ----------------------------------------------------------------------------------
+
+// All of `from`, row by row, into an update of `to`; with what the optimizers keep, or without.
+static void carry(struct model *from, struct model *to, bool state)
+{
+    struct model_report report;
+    struct model_update *u = model_update_new(to);
+    for (uint32_t t = 0; t < N_TABLES; t++) {
+        uint32_t n, *order = table_order(model_table(from, t), &n);
+        for (uint32_t i = 0; i < n; i++)
+            cr_assert(model_update_row(u, t, table_row(model_table(from, t), order[i]), state));
+        free(order);
+    }
+    model_update_params(u, model_params(from), state ? model_state(from) : NULL);
+    model_update_resume(u, model_trained(from), model_steps(from));
+    model_update_finish(u, 0, &report);
+    model_apply(to, u);
+}
+
+Test(model, what_optimizers_keep_is_carried_over)
+{
+    static const struct optimizer optimizers[] = {
+        {.kind = OPTIMIZER_ADAGRAD, .lr = 0.05f, .accum = 0.1f},
+        {.kind = OPTIMIZER_FTRL, .lr = 0.1f, .beta = 1, .l1 = 0.01f, .l2 = 0.1f},
+        {.kind = OPTIMIZER_ADAM, .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f}};
+    for (uint32_t i = 0; i < 6; i++) {
+        struct setup s;
+        setup_init(&s, 32);
+        s.options.dense = s.tables[0].optimizer = s.tables[1].optimizer = optimizers[i % 3];
+        s.options.bootstrap_samples = i < 3 ? 1500 : 100; // freezes after it was carried over, or before
+        struct model *from = setup_model(&s), *to = setup_model(&s);
+        struct columns *c = columns_draw(i, 1000, 1000);
+        train(from, c, 1000);
+        columns_free(c);
+        carry(from, to, true);
+        cr_assert(models_equal(from, to));
+        c = columns_draw(10 + i, 1000, 1000);
+        train(from, c, 1000);
+        train(to, c, 1000);
+        cr_assert(models_equal(from, to), "%s goes on", optimizer_name(optimizers[i % 3].kind));
+        columns_free(c);
+        model_free(from);
+        model_free(to);
+    }
+}
+
+// Else an import would be forgotten by the next step of ftrl, whose parameters follow from its sums.
+Test(model, state_that_does_not_come_begins)
+{
+    struct setup s;
+    setup_init(&s, 32);
+    s.options.dense = (struct optimizer){.kind = OPTIMIZER_FTRL, .lr = 0.1f, .beta = 1, .l1 = 0.01f};
+    struct model *from = setup_model(&s), *to = setup_model(&s);
+    struct columns *c = columns_draw(1, 1000, 1000);
+    train(from, c, 1000);
+    columns_free(c);
+    carry(from, to, false);
+    const size_t n = net_state_floats(model_net(to), &s.options.dense);
+    float *begun = mem_array(n, sizeof *begun);
+    net_state_begin(model_net(to), &s.options.dense, model_params(from), begun);
+    cr_assert_arr_eq(model_state(to), begun, n * sizeof *begun);
+    cr_assert_arr_neq(model_state(from), begun, n * sizeof *begun);
+    free(begun);
+    model_free(from);
+    model_free(to);
 }

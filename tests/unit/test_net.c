@@ -14,10 +14,10 @@ Test(net, parameters_are_named_as_pytorch_names_them)
     build_mlp(&b, 4);
     struct net *net = build_net(&b);
     static const struct net_param expected[] = {
-        {"bottom.0.weight", 0, 32, 26, false, true, 0},   {"bottom.0.bias", 832, 32, 1, true, true, 0},
-        {"bottom.2.weight", 864, 16, 32, false, true, 0}, {"bottom.2.bias", 1376, 16, 1, true, true, 0},
-        {"click.weight", 1392, 1, 16, false, true, 0},    {"click.bias", 1408, 1, 1, true, true, 0},
-        {"like.weight", 1409, 1, 16, false, true, 0},     {"like.bias", 1425, 1, 1, true, true, 0},
+        {"bottom.0.weight", 0, 32, 26, false, 0, true, 0},   {"bottom.0.bias", 832, 32, 1, true, 0, true, 0},
+        {"bottom.2.weight", 864, 16, 32, false, 0, true, 0}, {"bottom.2.bias", 1376, 16, 1, true, 0, true, 0},
+        {"click.weight", 1392, 1, 16, false, 0, true, 0},    {"click.bias", 1408, 1, 1, true, 0, true, 0},
+        {"like.weight", 1409, 1, 16, false, 0, true, 0},     {"like.bias", 1425, 1, 1, true, 0, true, 0},
     };
     cr_assert_eq(net_param_count(net), 8);
     cr_assert_eq(net_param_floats(net), 1426);

@@ -305,7 +305,7 @@ static void rows_put(struct table *t, const struct rows_case *c, const float *ve
     for (uint32_t r = 0; r < ROWS; r++) {
         *row = (struct table_row){.id = r + 1, .count = 1, .last_seen_s = 1, .accum = c->optimizer.accum};
         memcpy(row->vector, vectors + (size_t)r * DIM, DIM * sizeof *vectors);
-        cr_assert(overlay_put(o, row));
+        cr_assert(overlay_put(o, row, false));
     }
     table_apply(t, o);
     overlay_free(o);

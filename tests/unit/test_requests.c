@@ -496,3 +496,36 @@ Test(requests, a_given_tower_is_as_good_as_a_computed_one)
     free(p);
     net_free(n);
 }
+
+// Weights packed whole, and in parts where a request is taken apart: their memory is counted, and within its bound.
+Test(requests, packed_weights_are_within_their_bound)
+{
+    enum packed_kernel kernels[] = {PACKED_BLAS, PACKED_AUTO, PACKED_BF16};
+    struct err err = {0};
+    for (uint32_t k = 0; k < 3; k++) {
+        if (packed_kernel_choose(kernels[k], &kernels[k], &err) != 0)
+            continue; // the processor has no bf16
+        for (uint32_t i = 0; i < 2 * N_BLUEPRINTS; i++) {
+            struct net *n = net_of(&blueprints[i / 2], false);
+            struct pair *p = pair_new(17);
+            const bool backward = i % 2 == 0;
+            float *params = params_of(n), trash[3][BATCH], *ret_p[3] = {trash[0], trash[1], trash[2]};
+            net_pack(n, kernels[k], params);
+            for (uint32_t turn = 0; turn < 2; turn++) {
+                const struct net_batch *b = turn == 0 ? &p->by_sample : &p->in_requests;
+                net_forward(n, params, b, ret_p);
+                if (backward)
+                    net_backward(n, params, b, NULL);
+            }
+            const uint64_t bytes = net_packed_bytes(n), most = net_packed_most(n, kernels[k], backward);
+            cr_assert(bytes <= most, "%s: %llu bytes are packed, %llu were foreseen", blueprints[i / 2].what,
+                      (unsigned long long)bytes, (unsigned long long)most);
+            cr_assert_eq(bytes > 0, kernels[k] != PACKED_BLAS, "%s", blueprints[i / 2].what);
+            net_pack(n, kernels[k], params);
+            cr_assert_eq(net_packed_bytes(n), packs_bytes_begin(kernels[k]), "packed anew");
+            free(params);
+            free(p);
+            net_free(n);
+        }
+    }
+}

@@ -76,7 +76,7 @@ Test(tensors, what_is_written_is_read)
 Test(tensors, nan_and_infinity_are_named)
 {
     float bad[6] = {1, 2, 3, 4, NAN, 6};
-    const struct tensor t = {.name = "w", .data = (const uint8_t *)bad, .bytes = sizeof bad};
+    const struct tensor t = {.name = "w", .type = "F32", .data = (const uint8_t *)bad, .bytes = sizeof bad};
     struct err err = {0};
     cr_assert_eq(tensor_check_finite(&t, &err), -1);
     cr_assert_not_null(strstr(err.message, "NaN at place 4"));
@@ -84,6 +84,12 @@ Test(tensors, nan_and_infinity_are_named)
     cr_assert_eq(tensor_check_finite(&t, &err), -1);
     bad[4] = 5;
     cr_assert_eq(tensor_check_finite(&t, &err), 0);
+    double wide[] = {1, -1e300, INFINITY};
+    const struct tensor w = {.name = "w", .type = "F64", .data = (const uint8_t *)wide, .bytes = sizeof wide};
+    cr_assert_eq(tensor_check_finite(&w, &err), -1);
+    cr_assert_not_null(strstr(err.message, "infinity at place 2"));
+    wide[2] = 1e300;
+    cr_assert_eq(tensor_check_finite(&w, &err), 0);
 }
 
 // Bytes changed, cut off and put in, of the header and of its length.
@@ -151,10 +157,10 @@ Test(tensors, a_row_from_elsewhere_is_admitted_and_bounded)
     options.optimizer.kind = OPTIMIZER_ROWWISE_ADAGRAD;
     struct table *t = table_new(&options);
     struct overlay *o = overlay_new(t);
-    cr_assert(overlay_put(o, row_of(&r, 7, 1, 0.5f)));
-    cr_assert(overlay_put(o, row_of(&r, 8, 10, 0.25f)));
-    cr_assert(overlay_put(o, row_of(&r, 8, 11, 0.75f)), "what is there is replaced");
-    cr_assert_not(overlay_put(o, row_of(&r, 9, 1, 1)), "a third finds no room");
+    cr_assert(overlay_put(o, row_of(&r, 7, 1, 0.5f), false));
+    cr_assert(overlay_put(o, row_of(&r, 8, 10, 0.25f), false));
+    cr_assert(overlay_put(o, row_of(&r, 8, 11, 0.75f), false), "what is there is replaced");
+    cr_assert_not(overlay_put(o, row_of(&r, 9, 1, 1), false), "a third finds no room");
     table_apply(t, o);
     cr_assert_eq(table_count(t), 2);
     const struct table_row *row = table_row(t, table_find(t, 7)), *other = table_row(t, table_find(t, 8));
