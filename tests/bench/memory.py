@@ -109,7 +109,7 @@ def week(f, ids):
         now, bytes_now = time.monotonic() - began, resident(process.pid)
         if now >= show and bytes_now is not None:
             show = max(now + 5, now * 1.2)
-            disk = sum(e.stat().st_size for e in os.scandir(state) if e.name.endswith(".sst"))
+            disk = sum(e.stat().st_size for e in os.scandir(state) if e.name.endswith(".sst")) if os.path.isdir(state) else 0
             print(f"{now:8.0f} {bytes_now[0] / MIB:8.0f} {bytes_now[1] / MIB:6.0f} {bytes_now[1] / MIB / total:8.2f} "
                   f"{disk / MIB:6.0f}", flush=True)
         time.sleep(0.2)

@@ -201,7 +201,14 @@ def status(f):
         f.check(values[f'freshet_http_requests_total{{code="{code}"}}'] > 0, f"{code} are counted")
 
 
+def at_rest(f):
+    """The watermark of a partition that is behind moves once it is idle, and what waits for it is then settled."""
+    s = f.status()
+    return s["watermark"] == s["at"] - 5000 and s["updates_waiting"] == 0 and not s["training"]
+
+
 def cli(f, daemon, user, item):
+    harness.wait_until(lambda: at_rest(f), 120, "the watermark")
     url = ["--url", f"http://127.0.0.1:{f.port}"]
     asked = [["get", "user", user], ["get", "item", item], ["get", "embedding", "items", item],
              ["score", user, item, "new"], ["explain", user, item]]
