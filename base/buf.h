@@ -27,6 +27,12 @@ static inline void buf_clear(struct buf *b)
     b->len = 0;
 }
 
+// Its bytes, until it is changed; at most 4 GiB of them.
+static inline struct str buf_str(const struct buf *b)
+{
+    return (struct str){(const char *)b->data, (uint32_t)b->len};
+}
+
 // Room for n more bytes; returns where they go. The length is not changed.
 static inline uint8_t *buf_reserve(struct buf *b, size_t n)
 {

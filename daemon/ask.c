@@ -48,7 +48,7 @@ static int ask_request(const struct cli *cli, struct http_client_request *reques
         return -1;
     if (status == 200)
         return 0;
-    view_problem((struct str){(const char *)to->data, (uint32_t)to->len}, status, detail, sizeof detail);
+    view_problem(buf_str(to), status, detail, sizeof detail);
     return err_set(err, status == 404 ? ERR_NOT_FOUND : ERR_INVALID, "%s", detail);
 }
 

@@ -330,6 +330,6 @@ void config_layout(struct config_loader *l)
         layout_grouping(c, i, &text);
     if (c->total_of_all)
         buf_printf(&text, "grouping %d all\n", CONFIG_GROUPING_TOTAL);
-    c->layout = arena_str(l->arena, (struct str){(const char *)text.data, (uint32_t)text.len}).s;
+    c->layout = arena_str(l->arena, buf_str(&text)).s;
     buf_done(&text);
 }

@@ -94,7 +94,7 @@ static int environment_expand(struct arena *arena, struct tree_node *n, struct e
         s += len;
     }
     if (rc == 0)
-        n->text = arena_str(arena, (struct str){(const char *)to.data, (uint32_t)to.len}).s;
+        n->text = arena_str(arena, buf_str(&to)).s;
     buf_done(&to);
     return rc;
 }

@@ -190,7 +190,7 @@ static int inputs_read(const struct reading *r, const struct layer_option *o, co
         result = input_check(r, o->name, c);
         buf_printf(&names, "%s%s", names.len > 0 ? " " : "", c->text);
     }
-    v->text = arena_str(r->l->arena, (struct str){(const char *)names.data, (uint32_t)names.len}).s;
+    v->text = arena_str(r->l->arena, buf_str(&names)).s;
     buf_done(&names);
     return result;
 }
@@ -224,7 +224,7 @@ static int pairs_read(const struct reading *r, const struct layer_option *o, con
     for (const struct tree_node *c = n->kind == TREE_SCALAR ? NULL : n->first; c != NULL && result == 0;
          c = c->next)
         result = pair_read(r, o, name, c, &names);
-    v->text = arena_str(r->l->arena, (struct str){(const char *)names.data, (uint32_t)names.len}).s;
+    v->text = arena_str(r->l->arena, buf_str(&names)).s;
     buf_done(&names);
     return result;
 }

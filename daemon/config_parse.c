@@ -348,8 +348,7 @@ int tree_read(struct arena *arena, const char *file, struct tree_node **ret_root
     if (fd >= 0)
         close(fd);
     if (rc == 0)
-        rc = tree_parse(arena, file, 0, (struct str){(const char *)text.data, (uint32_t)text.len}, ret_root,
-                        err);
+        rc = tree_parse(arena, file, 0, buf_str(&text), ret_root, err);
     buf_done(&text);
     return rc;
 }

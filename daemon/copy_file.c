@@ -24,14 +24,9 @@ struct copy_file {
     FILE *to;
 };
 
-static struct str document(const struct buf *b)
-{
-    return (struct str){(const char *)b->data, (uint32_t)b->len};
-}
-
 static int document_open(struct tensors *t, const struct buf *b, struct err *err)
 {
-    return b->len == 0 ? 0 : tensors_of(t, document(b), err);
+    return b->len == 0 ? 0 : tensors_of(t, buf_str(b), err);
 }
 
 static int heads_of_document(struct copy_file *f, const struct tensors *t, const char *type,

@@ -124,8 +124,7 @@ int engine_commit(struct engine *e, uint64_t *ret_ticket, struct err *err)
     ingest_progress_put(e->ingest, &e->progress);
     e->dirty_events = 0;
     samples_mark_put(e);
-    if (state_commit(e->state, (struct str){(const char *)e->progress.data, (uint32_t)e->progress.len},
-                     ret_ticket, err) != 0)
+    if (state_commit(e->state, buf_str(&e->progress), ret_ticket, err) != 0)
         return -1;
     if (e->samples_mark.ticket == UINT64_MAX)
         e->samples_mark.ticket = *ret_ticket;

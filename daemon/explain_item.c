@@ -54,7 +54,7 @@ static void text_number(struct buf *to, double v)
 static void from_end(struct explain *x)
 {
     json_key(x->j, "text");
-    json_str(x->j, (struct str){(const char *)x->text.data, (uint32_t)x->text.len});
+    json_str(x->j, buf_str(&x->text));
     json_end(x->j);
     buf_clear(&x->text);
 }
@@ -274,7 +274,7 @@ static void from_reading(struct explain *x, uint32_t reading)
 
 static void step_end(struct explain *x)
 {
-    json_str(x->j, (struct str){(const char *)x->text.data, (uint32_t)x->text.len});
+    json_str(x->j, buf_str(&x->text));
     buf_clear(&x->text);
 }
 

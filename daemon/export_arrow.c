@@ -134,7 +134,7 @@ static int append_shown(struct arrow *a, struct ArrowArray *to, const struct sam
     struct json j = json_to(&a->shown);
     buf_clear(&a->shown);
     features_value_json(a->engine->features, a->engine->state, a->row, c->index, &j);
-    return append_text(a, to, (struct str){(const char *)a->shown.data, (uint32_t)a->shown.len});
+    return append_text(a, to, buf_str(&a->shown));
 }
 
 static int append_value(struct arrow *a, struct ArrowArray *to, const struct sample_column *c,

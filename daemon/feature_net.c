@@ -114,7 +114,7 @@ static struct layer_value option_use(const struct net_reading *r, const struct l
         name_use(r, name, o->sequences, used);
         buf_printf(&names, "%s%s", names.len > 0 ? " " : "", used);
     }
-    v.text = arena_str(&m->texts, (struct str){(const char *)names.data, (uint32_t)names.len}).s;
+    v.text = arena_str(&m->texts, buf_str(&names)).s;
     buf_done(&names);
     return v;
 }

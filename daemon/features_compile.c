@@ -213,7 +213,7 @@ void features_free(struct features *f)
 
 struct str features_schema(const struct features *f)
 {
-    return (struct str){(const char *)f->schema.data, (uint32_t)f->schema.len};
+    return buf_str(&f->schema);
 }
 
 struct groups *features_groups(struct features *f)

@@ -49,16 +49,11 @@ static void on_follow_signal(int number)
 
 // ---- the copy on disk -------------------------------------------------------------------------------------
 
-static struct str follow_str(const struct buf *b)
-{
-    return (struct str){(const char *)b->data, (uint32_t)b->len};
-}
-
 static void follow_save(struct follow *f, bool dense)
 {
     if (dense)
-        state_blob_put(f->state, "dense", follow_str(&f->copy.dense));
-    state_blob_put(f->state, "learned", follow_str(&f->copy.learned));
+        state_blob_put(f->state, "dense", buf_str(&f->copy.dense));
+    state_blob_put(f->state, "learned", buf_str(&f->copy.learned));
     struct buf b = {0};
     buf_put_u32(&b, FOLLOW_FORMAT);
     buf_put_u64(&b, f->base);
@@ -70,7 +65,7 @@ static void follow_save(struct follow *f, bool dense)
         buf_put_str(&b, str_of(f->copy.tables[t].name));
         buf_put_u32(&b, f->copy.tables[t].dim);
     }
-    state_blob_put(f->state, "follow", follow_str(&b));
+    state_blob_put(f->state, "follow", buf_str(&b));
     buf_done(&b);
 }
 
@@ -231,7 +226,7 @@ static int follow_digests(const struct follow *f, const struct delta_end *end, s
 static int follow_dense(const struct follow *f, struct err *err)
 {
     struct digest digest = f->dense;
-    if (f->dense_coming.len > 0 && copy_dense_digest(follow_str(&f->dense_coming), &digest, err) != 0)
+    if (f->dense_coming.len > 0 && copy_dense_digest(buf_str(&f->dense_coming), &digest, err) != 0)
         return err_context(err, "the dense layers of version %llu", (unsigned long long)f->coming);
     if (!digest_equal(digest, f->begin.dense))
         return err_set(

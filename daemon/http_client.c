@@ -306,10 +306,9 @@ static bool head_chunked(const struct buf *bytes, size_t head)
 static int stream_take(struct stream *s, struct buf *piece)
 {
     buf_clear(piece);
-    int more = http_chunks_decode(&s->chunks,
-                                  (struct str){(const char *)s->bytes.data, (uint32_t)s->bytes.len}, piece);
+    int more = http_chunks_decode(&s->chunks, buf_str(&s->bytes), piece);
     buf_clear(&s->bytes);
-    if (piece->len > 0 && !s->take(s->context, (struct str){(const char *)piece->data, (uint32_t)piece->len}))
+    if (piece->len > 0 && !s->take(s->context, buf_str(piece)))
         return 0;
     return more;
 }
@@ -348,8 +347,7 @@ static int stream_answer(struct stream *s, const char *who, struct buf *ret_prob
     while (s->bytes.len < HTTP_CLIENT_HEAD_MAX && stream_receive(s) > 0)
         ;
     int status;
-    if (http_client_parse((struct str){(const char *)s->bytes.data, (uint32_t)s->bytes.len}, ret_problem,
-                          &status) != 0)
+    if (http_client_parse(buf_str(&s->bytes), ret_problem, &status) != 0)
         return err_set(err, ERR_CORRUPT, "what http://%s answered is not HTTP, or was cut off", who);
     return err_set(err, ERR_INVALID, "HTTP status %d", status);
 }

@@ -5,7 +5,7 @@
 
 static struct str body_of(const struct http_request *r)
 {
-    return (struct str){(const char *)r->body.data, (uint32_t)r->body.len};
+    return buf_str(&r->body);
 }
 
 void http_answer_features(struct http_request *r)

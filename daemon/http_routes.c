@@ -14,7 +14,7 @@
 
 static struct str request_id(const struct http_request *r, int i)
 {
-    return (struct str){(const char *)r->ids[i].data, (uint32_t)r->ids[i].len};
+    return buf_str(&r->ids[i]);
 }
 
 void http_answer_err(struct http_request *r, const struct err *err)

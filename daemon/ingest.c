@@ -116,8 +116,7 @@ static void ingest_bad(struct ingest *in, const struct ingest_part *part, const 
         header_put(&headers, "freshet.cut_from_bytes", str_of(number));
         raw.len = DLQ_RAW_BYTES;
     }
-    state_outbox_put(in->state, str_of(topic), e->key, raw,
-                     (struct str){(const char *)headers.data, (uint32_t)headers.len});
+    state_outbox_put(in->state, str_of(topic), e->key, raw, buf_str(&headers));
     buf_done(&headers);
     in->counts.dlq[e->bad]++;
 }

@@ -35,15 +35,6 @@ void norms_put(struct norms *n, const struct config *config, const struct featur
     }
 }
 
-void norms_add(struct norms *to, const struct norms *more)
-{
-    for (uint32_t h = 0; h < CONFIG_HEADS_MAX; h++)
-        for (uint32_t b = 0; b < NORMS_BUCKETS; b++) {
-            to->heads[h].sum[b] += more->heads[h].sum[b];
-            to->heads[h].n[b] += more->heads[h].n[b];
-        }
-}
-
 double norms_of(const struct norms *n, const struct config *config, uint32_t head,
                 const struct feature_row *row)
 {

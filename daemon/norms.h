@@ -27,7 +27,6 @@ uint32_t norms_bucket(double length_ms);
 // Labels and weights by head, as targets_of gives them.
 void norms_put(struct norms *n, const struct config *config, const struct feature_row *row,
                const float *labels, const float *weights);
-void norms_add(struct norms *to, const struct norms *more);
 // f of the head's length in this row. The head has one.
 double norms_of(const struct norms *n, const struct config *config, uint32_t head,
                 const struct feature_row *row);

@@ -311,8 +311,7 @@ static int text_parse(struct expansion *e, const struct tree_node **net, const s
     char name[2 * CONFIG_NAME];
     snprintf(name, sizeof name, "preset %s", e->preset->name);
     const char *file = arena_str(e->l->arena, str_of(name)).s;
-    const struct str text =
-        arena_str(e->l->arena, (struct str){(const char *)e->text.data, (uint32_t)e->text.len});
+    const struct str text = arena_str(e->l->arena, buf_str(&e->text));
     struct tree_node *root;
     if (tree_parse(e->l->arena, file, 0, text, &root, e->l->err) < 0)
         return -1;

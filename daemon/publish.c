@@ -18,11 +18,6 @@ struct publisher {
     uint32_t in_message;
 };
 
-static struct str publish_str(const struct buf *b)
-{
-    return (struct str){(const char *)b->data, (uint32_t)b->len};
-}
-
 // Key: the base, so that all of one base is in one partition whatever the topic has.
 static void publish_send(struct publisher *p, const struct buf *message, bool summed)
 {
@@ -30,7 +25,7 @@ static void publish_send(struct publisher *p, const struct buf *message, bool su
     snprintf(key, sizeof key, "%016llx", (unsigned long long)p->head.base);
     if (summed)
         hasher_put(p->checksum, message->data, message->len);
-    state_outbox_put(p->u->state, str_of(p->u->config->publish.topic), str_of(key), publish_str(message),
+    state_outbox_put(p->u->state, str_of(p->u->config->publish.topic), str_of(key), buf_str(message),
                      (struct str){0});
     p->head.chunk++;
 }

@@ -91,7 +91,7 @@ void samples_mark_put(struct engine *e)
     buf_put_str(&blob, str_of(e->config->publish.samples_topic));
     buf_put_u64(&blob, m->id);
     buf_put_u64(&blob, m->through);
-    state_blob_put(e->state, mark_blob, (struct str){(const char *)blob.data, (uint32_t)blob.len});
+    state_blob_put(e->state, mark_blob, buf_str(&blob));
     buf_done(&blob);
     m->dirty = false;
 }

@@ -45,8 +45,7 @@ static int tap_ask(struct cli *cli, const char *path, struct err *err)
         return -1;
     int result = http_client_stream(&request, tap_print, &out, &problem, &status, err);
     if (result != 0 && status != 0 && status != 200) {
-        view_problem((struct str){(const char *)problem.data, (uint32_t)problem.len}, status, detail,
-                     sizeof detail);
+        view_problem(buf_str(&problem), status, detail, sizeof detail);
         err_set(err, ERR_INVALID, "%s", detail);
     }
     buf_done(&problem);

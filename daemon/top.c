@@ -64,17 +64,12 @@ static void top_size(struct top_loop *t)
     }
 }
 
-static struct str text_of(const struct buf *b)
-{
-    return (struct str){(const char *)b->data, (uint32_t)b->len};
-}
-
 // The frame, each of its lines clearing the rest of its own, and at the end what is below.
 static int top_draw(struct top_loop *t, struct err *err)
 {
     buf_clear(&t->out);
     top_size(t);
-    if (top_view(&t->frame, text_of(&t->before), text_of(&t->now), &t->out, err) != 0)
+    if (top_view(&t->frame, buf_str(&t->before), buf_str(&t->now), &t->out, err) != 0)
         return -1;
     if (!t->screen) {
         top_write((const char *)t->out.data, t->out.len);

@@ -190,7 +190,6 @@ void update_begin(struct updater *u, const struct ingest_mark *mark)
     u->was_frozen = model_frozen(u->model);
     u->update = model_update_new(u->model);
     u->quantiles = features_quantiles_new(u->features);
-    u->learned_norms = (struct norms){0};
     u->next_norms = u->norms;
     u->n_digests = 0;
     u->training = u->config->update.enabled && !(u->config->update.stop_after_bootstrap && u->was_frozen);
@@ -249,7 +248,7 @@ int update_feed(struct updater *u, const struct sample_chunk *chunk, struct err 
                            (unsigned long long)s->seq);
         targets_of(u->config, s, &row, labels, weights);
         features_quantiles_put(u->quantiles, &row);
-        norms_put(&u->learned_norms, u->config, &row, labels, weights);
+        norms_put(&u->next_norms, u->config, &row, labels, weights);
         columns_put(u->columns, &row, s->impression_ts, labels, weights);
     }
     u->fed += chunk->n;
@@ -341,9 +340,8 @@ static void update_norms_store(struct updater *u)
     struct buf blob = {0};
     if (u->config->model.n_norms == 0)
         return;
-    norms_add(&u->next_norms, &u->learned_norms);
     norms_save(&u->next_norms, u->config, &blob);
-    state_blob_put(u->state, "norms", (struct str){(const char *)blob.data, (uint32_t)blob.len});
+    state_blob_put(u->state, "norms", buf_str(&blob));
     buf_done(&blob);
 }
 
@@ -354,7 +352,7 @@ static void update_quantiles_store(struct updater *u)
         return;
     features_quantiles_learn(u->features, u->quantiles);
     features_quantiles_save(u->features, u->quantiles, &blob);
-    state_blob_put(u->state, "quantiles", (struct str){(const char *)blob.data, (uint32_t)blob.len});
+    state_blob_put(u->state, "quantiles", buf_str(&blob));
     buf_done(&blob);
 }
 

@@ -35,8 +35,7 @@ struct updater {
     bool was_frozen;
     bool training;               // false: the samples are only predicted
     struct quantiles *quantiles; // that it learns; NULL: all are known
-    struct norms learned_norms;  // of its samples
-    struct norms next_norms;     // of the version that it makes
+    struct norms next_norms;     // of the version that it makes: with those of its samples
     struct model_report report;
     struct digest digests[STATE_TABLES_MAX]; // of the tables as the version before left them
     uint32_t n_digests;

@@ -213,20 +213,18 @@ static int updater_load_stored(struct updater *u, struct buf *blob, struct err *
         return -1;
     if (!found)
         return err_set(err, ERR_CORRUPT, "the store holds a version without its dense layers");
-    if (model_dense_load(u->model, (struct str){(const char *)blob->data, (uint32_t)blob->len}, err) != 0)
+    if (model_dense_load(u->model, buf_str(blob), err) != 0)
         return -1;
     model_resume(u->model, u->version.samples, u->version.steps);
     if (updater_load_rows(u, err) != 0)
         return -1;
     buf_clear(blob);
     if (state_blob_get(u->state, "quantiles", blob, &found, err) != 0 ||
-        (found && features_quantiles_load(
-                      u->features, (struct str){(const char *)blob->data, (uint32_t)blob->len}, err) != 0))
+        (found && features_quantiles_load(u->features, buf_str(blob), err) != 0))
         return -1;
     buf_clear(blob);
     if (state_blob_get(u->state, "norms", blob, &found, err) != 0 ||
-        (found && norms_load(&u->norms, u->config,
-                             (struct str){(const char *)blob->data, (uint32_t)blob->len}, err) != 0))
+        (found && norms_load(&u->norms, u->config, buf_str(blob), err) != 0))
         return -1;
     struct digest dense = model_dense_digest(u->model);
     if (!digest_equal(dense, u->version.dense))
@@ -266,8 +264,7 @@ static void row_store(void *context, uint32_t table, uint64_t id, const struct t
     }
     buf_clear(&s->record);
     table_row_put(model_table(s->u->model, table), row, &s->record);
-    state_row_put(s->u->state, (uint16_t)table, id,
-                  (struct str){(const char *)s->record.data, (uint32_t)s->record.len});
+    state_row_put(s->u->state, (uint16_t)table, id, buf_str(&s->record));
     s->result->rows += served;
 }
 
@@ -300,12 +297,12 @@ void updater_commit(struct updater *u)
             model_update_dense(u->update, &blob);
         else
             model_dense_save(u->model, &blob);
-        state_blob_put(u->state, "dense", (struct str){(const char *)blob.data, (uint32_t)blob.len});
+        state_blob_put(u->state, "dense", buf_str(&blob));
         buf_clear(&blob);
     }
     if (u->dirty) {
         version_put(u, &blob);
-        state_blob_put(u->state, "version", (struct str){(const char *)blob.data, (uint32_t)blob.len});
+        state_blob_put(u->state, "version", buf_str(&blob));
     }
     u->dirty = u->dense_dirty = false;
     buf_done(&blob);

@@ -231,15 +231,24 @@ bool group_key_read(struct str key, struct group_key *ret_key)
     return true;
 }
 
-// ---- enumeration ------------------------------------------------------------------------------------------
-
-static bool begins_with(const struct store_iter *it, const struct buf *prefix)
+static int order_of(uint64_t x, uint64_t y)
 {
-    if (!store_iter_valid(it))
-        return false;
-    struct str key = store_iter_key(it);
-    return key.len >= prefix->len && memcmp(key.s, prefix->data, prefix->len) == 0;
+    return (x > y) - (x < y);
 }
+
+int group_key_order(const struct group_key *x, const struct group_key *y)
+{
+    int order = order_of(x->partition, y->partition);
+    if (order == 0)
+        order = order_of(x->owner, y->owner);
+    if (order == 0)
+        order = order_of(x->of, y->of);
+    if (order == 0)
+        order = order_of(x->grouping, y->grouping);
+    return order != 0 ? order : order_of(x->value, y->value);
+}
+
+// ---- enumeration ------------------------------------------------------------------------------------------
 
 // Leaves the group that the iterator stands on behind. `scratch` is cleared first.
 static void group_pass(struct store_iter *it, struct buf *scratch)
@@ -248,11 +257,11 @@ static void group_pass(struct store_iter *it, struct buf *scratch)
     buf_put(scratch, store_iter_key(it).s, KEY_GROUP_PREFIX);
     for (int i = 0; i < WALK_KEYS; i++) {
         store_iter_next(it);
-        if (!begins_with(it, scratch))
+        if (!store_iter_begins(it, buf_str(scratch)))
             return;
     }
     buf_put_u8(scratch, UINT8_MAX); // above every sub
-    store_iter_seek(it, (struct str){(const char *)scratch->data, (uint32_t)scratch->len});
+    store_iter_seek(it, buf_str(scratch));
 }
 
 int groups_walk(struct store_iter *it, const struct group_key *owner, struct buried_list *to, struct err *err)
@@ -261,8 +270,8 @@ int groups_walk(struct store_iter *it, const struct group_key *owner, struct bur
     struct buf scratch = {0};
     int r = 0;
     owner_key_put(owner, &prefix);
-    store_iter_seek(it, (struct str){(const char *)prefix.data, (uint32_t)prefix.len});
-    while (r == 0 && begins_with(it, &prefix)) {
+    store_iter_seek(it, buf_str(&prefix));
+    while (r == 0 && store_iter_begins(it, buf_str(&prefix))) {
         struct buried b = {.kind = ENTITY_GROUP, .partition = owner->partition};
         if (!group_key_read(store_iter_key(it), &b.group)) {
             r = err_set(err, ERR_CORRUPT, "a key of a group is malformed");
@@ -290,13 +299,9 @@ int groups_stored(struct store *store, const struct group_key *owner, struct bur
     return store_iter_free(it, r == 0 ? err : NULL) < 0 ? -1 : r;
 }
 
-static int group_order(const void *left, const void *right)
+static int list_order(const void *left, const void *right)
 {
-    const struct group_key *x = &((const struct buried *)left)->group;
-    const struct group_key *y = &((const struct buried *)right)->group;
-    if (x->grouping != y->grouping)
-        return x->grouping < y->grouping ? -1 : 1;
-    return (x->value > y->value) - (x->value < y->value);
+    return group_key_order(&((const struct buried *)left)->group, &((const struct buried *)right)->group);
 }
 
 static int list_each(struct entities *es, const struct buried_list *l,
@@ -305,7 +310,7 @@ static int list_each(struct entities *es, const struct buried_list *l,
     int r = 0;
     for (uint32_t i = 0; r == 0 && i < l->n; i++) {
         struct entity *group = NULL;
-        if (i > 0 && group_order(&l->at[i - 1], &l->at[i]) == 0)
+        if (i > 0 && list_order(&l->at[i - 1], &l->at[i]) == 0)
             continue;
         if (entities_group(es, &l->at[i].group, (struct str){NULL, 0}, &group, err) != 0)
             return -1;
@@ -324,7 +329,7 @@ int entities_groups_each(struct entities *es, const struct group_key *owner,
     groups_young(es, &of, &l);
     int r = groups_stored(es->store, &of, &l, err);
     if (r == 0 && l.n > 0) {
-        qsort(l.at, l.n, sizeof *l.at, group_order);
+        qsort(l.at, l.n, sizeof *l.at, list_order);
         r = list_each(es, &l, each, context, err);
     }
     buried_done(&l);

@@ -197,21 +197,13 @@ static int loading_key(struct loading *l, struct str key, struct str value, stru
     }
 }
 
-static bool iter_at(const struct store_iter *it, const struct key *prefix)
-{
-    if (!store_iter_valid(it))
-        return false;
-    struct str key = store_iter_key(it);
-    return key.len >= prefix->len && memcmp(key.s, prefix->bytes, prefix->len) == 0;
-}
-
 // Reads the entity that the iterator stands on, and leaves the iterator behind it.
 static int entity_read(struct entities *es, struct store_iter *it, const struct key *prefix, struct entity *e,
                        struct entity **ret_entity, struct err *err)
 {
     struct loading l = {.es = es, .e = e, .sequence = -1};
     int r = 0;
-    for (; r == 0 && iter_at(it, prefix); store_iter_next(it))
+    for (; r == 0 && store_iter_begins(it, key_str(prefix)); store_iter_next(it))
         r = loading_key(&l, store_iter_key(it), store_iter_value(it), err);
     if (r == 0)
         r = loading_sequence_end(&l, err);
@@ -265,7 +257,7 @@ int entity_load(struct entities *es, enum entity_kind kind, uint16_t partition, 
     struct entity *e = NULL;
     int r = 0;
     store_iter_seek(it, key_str(&prefix));
-    if (iter_at(it, &prefix))
+    if (store_iter_begins(it, key_str(&prefix)))
         r = entity_read(es, it, &prefix, entity_empty(es, kind, partition, id, group, text), &e, err);
     if (r == 0 && !store_iter_valid(it))
         r = store_iter_error(it, err);

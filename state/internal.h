@@ -156,10 +156,6 @@ void key_add(struct key *key, const void *rest, size_t n);
 void batch_put(struct state *s, const struct key *key, struct str value);
 int block_get(struct state *s, uint64_t commit, enum key_log part, uint16_t n, struct buf *to,
               bool *ret_found, struct err *err);
-static inline struct str buf_str(const struct buf *b)
-{
-    return (struct str){(const char *)b->data, (uint32_t)b->len};
-}
 
 // state_meta.c: the META record, and recovery.
 void meta_put(struct state *s, uint64_t log_low, struct str progress);

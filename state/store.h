@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -58,6 +59,14 @@ void store_iter_next(struct store_iter *it);
 void store_iter_seek(struct store_iter *it, struct str key);
 struct str store_iter_key(const struct store_iter *it);
 struct str store_iter_value(const struct store_iter *it);
+// It is valid, and its key begins so.
+static inline bool store_iter_begins(const struct store_iter *it, struct str prefix)
+{
+    if (!store_iter_valid(it))
+        return false;
+    struct str key = store_iter_key(it);
+    return key.len >= prefix.len && memcmp(key.s, prefix.s, prefix.len) == 0;
+}
 int store_iter_error(const struct store_iter *it,
                      struct err *err);                       // of a read; where it is not valid any more
 int store_iter_free(struct store_iter *it, struct err *err); // reports a read error

@@ -142,42 +142,26 @@ static void prefix_of(const struct buried *b, struct buf *to)
     buf_put_be64(to, b->id);
 }
 
-static int order_of(uint64_t x, uint64_t y)
-{
-    return (x > y) - (x < y);
-}
-
-static int group_order(const struct group_key *x, const struct group_key *y)
-{
-    int order = order_of(x->owner, y->owner);
-    if (order == 0)
-        order = order_of(x->of, y->of);
-    if (order == 0)
-        order = order_of(x->grouping, y->grouping);
-    return order != 0 ? order : order_of(x->value, y->value);
-}
-
 // That of their keys.
 static int buried_order(const void *left, const void *right)
 {
     const struct buried *x = left;
     const struct buried *y = right;
-    int order = order_of(x->kind, y->kind);
-    if (order == 0)
-        order = order_of(x->partition, y->partition);
-    if (order == 0)
-        order = x->kind == ENTITY_GROUP ? group_order(&x->group, &y->group) : order_of(x->id, y->id);
-    return order;
+    if (x->kind != y->kind)
+        return x->kind < y->kind ? -1 : 1;
+    if (x->kind == ENTITY_GROUP)
+        return group_key_order(&x->group, &y->group);
+    if (x->partition != y->partition)
+        return x->partition < y->partition ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
 }
 
 static bool delete_keys(struct store_iter *it, const struct buf *prefix, struct store_batch *batch)
 {
     bool any = false;
-    store_iter_seek(it, (struct str){(const char *)prefix->data, (uint32_t)prefix->len});
-    for (; store_iter_valid(it); store_iter_next(it)) {
+    store_iter_seek(it, buf_str(prefix));
+    for (; store_iter_begins(it, buf_str(prefix)); store_iter_next(it)) {
         struct str key = store_iter_key(it);
-        if (key.len < prefix->len || memcmp(key.s, prefix->data, prefix->len) != 0)
-            break;
         store_batch_delete_old(batch, key.s, key.len);
         any = true;
     }

@@ -47,6 +47,7 @@ int sweep_run(struct store *store, const struct expiry expiry[EXPIRY_KINDS], uin
               struct sweep *sweep, struct err *err);
 // The beginning of the keys of a group.
 void group_key_put(const struct group_key *group, struct buf *to);
+int group_key_order(const struct group_key *x, const struct group_key *y); // that of these beginnings
 // Calls `dead` for every user or item on disk that is expired.
 int sweep_each(struct store *store, const struct expiry expiry[EXPIRY_KINDS],
                void (*dead)(void *context, const struct buried *b), void *context, struct err *err);

@@ -204,7 +204,7 @@ def status(f):
 def at_rest(f):
     """The watermark of a partition that is behind moves once it is idle, and what waits for it is then settled."""
     s = f.status()
-    return s["watermark"] == s["at"] - 5000 and s["updates_waiting"] == 0 and not s["training"]
+    return s["watermark"] == s["at"] - 5000 and f.settled()
 
 
 def cli(f, daemon, user, item):

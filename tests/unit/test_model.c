@@ -167,9 +167,7 @@ Test(model, packed_weights_are_those_of_the_version)
             if (i == 2) { // what a restart does, into a model that has packed others
                 struct buf blob = {0};
                 model_dense_save(m[1], &blob);
-                cr_assert_eq(
-                    model_dense_load(m[2], (struct str){(const char *)blob.data, (uint32_t)blob.len}, &err),
-                    0);
+                cr_assert_eq(model_dense_load(m[2], buf_str(&blob), &err), 0);
                 buf_done(&blob);
             }
             const struct model_samples view = columns_view(c, 0, 1000);
@@ -240,14 +238,14 @@ Test(model, a_full_update_never_freezes)
     struct model *full = setup_model(&s);
     struct buf blob = {0};
     model_dense_save(daily, &blob);
-    cr_assert_eq(model_dense_load(full, (struct str){(const char *)blob.data, (uint32_t)blob.len}, NULL), 0);
+    cr_assert_eq(model_dense_load(full, buf_str(&blob), NULL), 0);
     cr_assert(!model_frozen(full));
     train(full, c, 320);
     cr_assert(!model_frozen(full));
     cr_assert(!digest_equal(model_dense_digest(full), model_dense_digest(daily)));
     buf_clear(&blob);
     model_dense_save(full, &blob);
-    cr_assert_eq(model_dense_load(daily, (struct str){(const char *)blob.data, (uint32_t)blob.len}, NULL), 0);
+    cr_assert_eq(model_dense_load(daily, buf_str(&blob), NULL), 0);
     cr_assert(model_frozen(daily));
     cr_assert(digest_equal(model_dense_digest(full), model_dense_digest(daily)));
     buf_done(&blob);
@@ -286,8 +284,7 @@ Test(model, what_an_update_gives_out_is_the_model_after_it)
         model_update_safetensors(u, &tensors);
         struct digest digest = model_update_dense_digest(u);
         model_update_each(u, row_into_table, copy);
-        cr_assert_eq(model_dense_load(copy, (struct str){(const char *)blob.data, (uint32_t)blob.len}, NULL),
-                     0);
+        cr_assert_eq(model_dense_load(copy, buf_str(&blob), NULL), 0);
         model_apply(m, u);
         cr_assert(models_equal(m, copy));
         cr_assert(digest_equal(model_dense_digest(m), digest));
@@ -308,8 +305,7 @@ Test(model, what_an_update_gives_out_is_the_model_after_it)
 static struct model *restarted(const struct setup *s, struct model *m, const struct buf *dense)
 {
     struct model *to = setup_model(s);
-    cr_assert_eq(model_dense_load(to, (struct str){(const char *)dense->data, (uint32_t)dense->len}, NULL),
-                 0);
+    cr_assert_eq(model_dense_load(to, buf_str(dense), NULL), 0);
     model_resume(to, model_trained(m), model_steps(m));
     for (uint32_t t = 0; t < N_TABLES; t++)
         for (uint32_t i = 0; i < table_count(model_table(m, t)); i++) {
@@ -411,7 +407,7 @@ Test(model, dense_blobs_that_do_not_fit_are_refused)
         cr_assert_eq(err.code, ERR_CORRUPT);
     }
     blob.data[0]++;
-    cr_assert_eq(model_dense_load(m, (struct str){(const char *)blob.data, (uint32_t)blob.len}, &err), -1);
+    cr_assert_eq(model_dense_load(m, buf_str(&blob), &err), -1);
     cr_assert_eq(err.code, ERR_CORRUPT);
     struct state after = state_of(m);
     cr_assert(state_equal_and_done(&before, &after));

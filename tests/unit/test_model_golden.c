@@ -105,7 +105,7 @@ static void golden_into_model(const struct golden *g, struct model *m, float acc
         cr_assert_eq(n, p->rows * p->cols);
         memcpy(blob.data + params + p->offset * sizeof(float), values, n * sizeof(float));
     }
-    cr_assert_eq(model_dense_load(m, (struct str){(const char *)blob.data, (uint32_t)blob.len}, NULL), 0);
+    cr_assert_eq(model_dense_load(m, buf_str(&blob), NULL), 0);
     for (uint32_t t = 0; t < N_TABLES; t++) {
         float rows[G_ALL * DIM];
         golden_floats(g, t == 0 ? "table0" : "table1", rows, G_ALL * DIM);

@@ -51,9 +51,7 @@ static void slots_add(const struct slots *from, struct sequence_loader *l)
 {
     for (int i = 0; i < SEQUENCE_SLOTS_MAX; i++)
         if (from->values[i].len > 0)
-            sequence_loader_add(
-                l, (uint8_t)i,
-                (struct str){(const char *)from->values[i].data, (uint32_t)from->values[i].len});
+            sequence_loader_add(l, (uint8_t)i, buf_str(&from->values[i]));
 }
 
 static struct sequence *slots_read(const struct slots *from, struct sequence_loader *l, struct account *a,

@@ -212,7 +212,7 @@ static void blob_expect(struct state *s, const char *name, const struct buf *blo
 
 static void blob_put(struct state *s, const char *name, const struct buf *b)
 {
-    state_blob_put(s, name, (struct str){(const char *)b->data, (uint32_t)b->len});
+    state_blob_put(s, name, buf_str(b));
 }
 
 Test(state, blobs_shrink_and_grow)

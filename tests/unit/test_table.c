@@ -56,7 +56,7 @@ static void load_row(struct table *t, uint64_t id, const struct twin_row *row)
     struct err err;
     struct buf record = {0};
     record_put(&record, row, table_options(t)->admit);
-    int rc = table_row_load(t, id, (struct str){(const char *)record.data, (uint32_t)record.len}, &err);
+    int rc = table_row_load(t, id, buf_str(&record), &err);
     cr_assert_eq(rc, 0, "%s", rc != 0 ? err.message : "");
     buf_done(&record);
 }
