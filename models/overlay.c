@@ -231,11 +231,12 @@ static uint32_t overlay_touch_one(struct overlay *o, uint64_t id, uint32_t seen_
     return at != TABLE_NONE ? overlay_count(o, at, seen_s, times) : TABLE_NONE;
 }
 
+// The overlay's row of the id as its index has it; where it has none, the table's index is asked for.
 static uint32_t overlay_guess(const struct overlay *o, uint64_t id)
 {
-    uint64_t slot = slab_candidate(&o->slab, id);
+    const uint64_t slot = slab_candidate(&o->slab, id);
     if (slot == 0)
-        slab_candidate(&o->table->slab, id);
+        slab_prefetch(&o->table->slab, id);
     return slab_slot_row(slot);
 }
 
@@ -252,15 +253,15 @@ void overlay_touch_times(struct overlay *o, const uint64_t *ids, const uint32_t 
 {
     assert(o->magic == OVERLAY_MAGIC && !o->expired);
     const uint32_t behind = SLAB_AHEAD / 2;
-    for (uint32_t i = 0; i < n + 2 * behind; i++) {
-        if (i < n) {
+    for (uint32_t i = 0; i < n + 3 * behind; i++) {
+        if (i < n)
             slab_prefetch(&o->slab, ids[i]);
-            slab_prefetch(&o->table->slab, ids[i]);
-        }
         if (i >= behind && i - behind < n)
             ret_slots[i - behind] = overlay_guess(o, ids[i - behind]);
-        if (i >= 2 * behind) {
-            uint32_t k = i - 2 * behind;
+        if (i >= 2 * behind && i - 2 * behind < n && ret_slots[i - 2 * behind] == TABLE_NONE)
+            slab_candidate(&o->table->slab, ids[i - 2 * behind]);
+        if (i >= 3 * behind) {
+            const uint32_t k = i - 3 * behind;
             ret_slots[k] =
                 overlay_touch_one(o, ids[k], seen_s[k], times != NULL ? times[k] : 1, ret_slots[k]);
         }

@@ -135,6 +135,8 @@ typedef void packed_tile_fn(const struct packed_tile *t);
 struct packed_way {
     const char *name;
     bool bf16;
+    // bf16: a row of k floats to divide_up(k, 2) pairs; NULL: a loop that rounds as the processor does.
+    void (*round)(uint32_t k, const float *x, uint32_t *to);
     // [rows - 1][panels - 1], NULL beyond panels_most[rows - 1].
     packed_tile_fn *tiles[PACKED_ROWS][PACKED_PANELS];
     uint32_t panels_most[PACKED_ROWS];

@@ -110,8 +110,24 @@ BF16 static inline __attribute__((always_inline)) __m512 bf16_dot(__m512 sum, __
     return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)w);
 }
 
+// 32 floats at a time; what the last pair lacks is 0.
+BF16 static void bf16_round(uint32_t k, const float *x, uint32_t *to)
+{
+    uint32_t i = 0;
+    for (; i + 32 <= k; i += 32)
+        _mm512_storeu_si512(
+            to + i / 2, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + i + 16), _mm512_loadu_ps(x + i)));
+    const uint32_t rest = k - i, low = rest < 16 ? rest : 16, high = rest - low;
+    if (rest == 0)
+        return;
+    const __m512 first = _mm512_maskz_loadu_ps((__mmask16)((1u << low) - 1), x + i),
+                 second = _mm512_maskz_loadu_ps((__mmask16)((1u << high) - 1), x + i + 16);
+    _mm512_mask_storeu_epi32(to + i / 2, (__mmask16)((1u << (rest + 1) / 2) - 1),
+                             (__m512i)_mm512_cvtne2ps_pbh(second, first));
+}
+
 #define TILE_NAME packed_bf16
-#define TILE_SET .name = "avx512_bf16", .bf16 = true
+#define TILE_SET .name = "avx512_bf16", .bf16 = true, .round = bf16_round
 #define TILE_ATTRIBUTE BF16
 #define TILE_VECTOR __m512
 #define TILE_UNIT __m512

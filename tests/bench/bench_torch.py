@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The net of bench_train.c in PyTorch, one thread: forward, backward and, as its best users would write it, row-wise
-Adagrad by hand on the touched rows alone. Lines: frozen without the table's update (what bench_train measures), frozen
-with it, all layers with Adagrad on the dense ones, with and without the table's update. Best turn of each, in turns.
+"""The nets of bench_step.c in PyTorch, one thread, in CPU time: forward, backward and, as its best users would write it,
+row-wise Adagrad by hand on the touched rows alone. Ways as there: `net` is frozen without the table's update, `step`
+frozen with it, `layers` all layers with Adagrad on the dense ones, and the table. Ways take turns, the best of each counts.
 
-Usage: python3 bench_torch.py [float32|bfloat16]
+One line each: NET KERNEL WAY samples/s
+
+Usage: python3 bench_torch.py float32|bfloat16 [NET ...]
 """
 import os
 import sys
@@ -15,23 +17,69 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = os.environ[
 import torch
 from torch import nn
 
-FIELDS, DIM, BATCH, ROWS, BATCHES, TURNS, STEPS = 20, 16, 512, 1_000_000, 64, 12, 12
+FIELDS, USER_FIELDS, ITEM_FIELDS, NUMBERS, DIM, HISTORY = 20, 6, 4, 8, 16, 50
+ROWS, BATCHES, TURNS, STEPS = 1_000_000, 32, 7, 16
 torch.set_num_threads(1)
 torch.manual_seed(1)
 torch.set_flush_denormal(True)
-bf16 = "bfloat16" in sys.argv[1:]
 
-table = torch.randn(ROWS, DIM) * 0.1
+table = torch.randn(ROWS, DIM) * 0.05
 accum = torch.zeros(ROWS)
-ids = torch.randint(ROWS, (BATCHES, BATCH * FIELDS))
-labels = (torch.rand(BATCH, 1) < 0.1).float()
-net = nn.Sequential(nn.Linear(FIELDS * DIM, 512), nn.ReLU(inplace=True), nn.Linear(512, 256), nn.ReLU(inplace=True),
-                    nn.Linear(256, 128), nn.ReLU(inplace=True), nn.Linear(128, 1))
-bce = nn.BCEWithLogitsLoss(reduction="sum")
-dense = torch.optim.Adagrad(net.parameters(), lr=0.001)
 
 
-def update(rows, gradient, lr=0.01):
+def mlp(width, *widths):
+    layers = []
+    for to in widths:
+        layers += [nn.Linear(width, to), nn.ReLU(inplace=True)]
+        width = to
+    return nn.Sequential(*layers)
+
+
+class Mlp(nn.Module):
+    batch, ids, numbers = 512, FIELDS, 0
+
+    def __init__(self):
+        super().__init__()
+        self.top, self.head = mlp(FIELDS * DIM, 512, 256, 128), nn.Linear(128, 1)
+
+    def forward(self, x, _):
+        return self.head(self.top(x.view(self.batch, -1)))
+
+
+class Din(nn.Module):
+    """Zhou et al. 2018: FC([q, k, q - k, q k]) weighs each entry; the weighed sum stands beside the fields."""
+    batch, ids, numbers = 256, FIELDS + HISTORY, 0
+
+    def __init__(self):
+        super().__init__()
+        self.unit, self.weight = mlp(4 * DIM, 64, 16), nn.Linear(16, 1)
+        self.top, self.head = mlp((FIELDS + 1) * DIM, 512, 256, 128), nn.Linear(128, 1)
+
+    def forward(self, x, _):
+        x = x.view(self.batch, self.ids, DIM)
+        fields, keys = x[:, :FIELDS], x[:, FIELDS:]
+        query = fields[:, :1].expand(-1, HISTORY, -1)
+        weights = self.weight(self.unit(torch.cat([query, keys, query - keys, query * keys], -1)))
+        interest = torch.bmm(weights.transpose(1, 2), keys.to(weights.dtype)).squeeze(1)
+        return self.head(self.top(torch.cat([fields.reshape(self.batch, -1), interest], 1)))
+
+
+class TwoTowers(nn.Module):
+    batch, ids, numbers = 512, USER_FIELDS + ITEM_FIELDS, NUMBERS
+
+    def __init__(self):
+        super().__init__()
+        self.user = mlp(USER_FIELDS * DIM + NUMBERS, 256, 128, 64)
+        self.item = mlp(ITEM_FIELDS * DIM, 256, 128, 64)
+        self.head = nn.Linear(64, 1)
+
+    def forward(self, x, numbers):
+        x = x.view(self.batch, -1)
+        user = torch.cat([x[:, :USER_FIELDS * DIM], numbers], 1)
+        return self.head(self.user(user) * self.item(x[:, USER_FIELDS * DIM:]))
+
+
+def update(rows, gradient, lr=0.05):
     """Occurrences of one row are summed, then one step of row-wise Adagrad."""
     unique, inverse = torch.unique(rows, return_inverse=True)
     total = torch.zeros(len(unique), DIM).index_add_(0, inverse, gradient)
@@ -40,45 +88,51 @@ def update(rows, gradient, lr=0.01):
     table[unique] -= lr * total / (state.sqrt() + 1e-8).unsqueeze(1)
 
 
-def step(at, frozen, with_table):
-    rows = ids[at % BATCHES]
-    x = table.index_select(0, rows).requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-        z = net(x.view(BATCH, FIELDS * DIM))
-    bce(z.float(), labels).backward()
-    if not frozen:
-        dense.step()
-        dense.zero_grad(set_to_none=False)
-    if with_table:
-        with torch.no_grad():
-            update(rows, x.grad)
+class Run:
+    def __init__(self, name, net, bf16):
+        self.name, self.net, self.bf16 = name, net, bf16
+        self.ids = torch.randint(ROWS, (BATCHES, net.batch * net.ids))
+        self.numbers = torch.rand(net.batch, net.numbers)
+        self.labels = (torch.rand(net.batch, 1) < 0.1).float()
+        self.dense = torch.optim.Adagrad(net.parameters(), lr=0.01)
+        self.loss = nn.BCEWithLogitsLoss()
+        self.at = 0
 
+    def step(self, frozen, with_table):
+        rows = self.ids[self.at % BATCHES]
+        self.at += 1
+        x = table.index_select(0, rows).requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+            z = self.net(x, self.numbers)
+        self.loss(z.float(), self.labels).backward()
+        if not frozen:
+            self.dense.step()
+            self.dense.zero_grad(set_to_none=False)
+        if with_table:
+            with torch.no_grad():
+                update(rows, x.grad)
 
-def predict(at):
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-        torch.sigmoid(net(table.index_select(0, ids[at % BATCHES]).view(BATCH, FIELDS * DIM)))
-
-
-def way(frozen, with_table):
-    def run(at):
-        for p in net.parameters():
+    def turn(self, frozen, with_table):
+        """Seconds a batch."""
+        for p in self.net.parameters():
             p.requires_grad_(not frozen)
-        step(at, frozen, with_table)
-
-    return run
-
-
-ways = [("predict", predict), ("train, FC frozen", way(True, False)), ("  and the table", way(True, True)),
-        ("train, all layers", way(False, False)), ("  and the table", way(False, True))]
-best = [float("inf")] * len(ways)
-at = 0
-for turn in range(TURNS + 1):
-    for i, (_, run) in enumerate(ways):
         begin = time.process_time()
         for _ in range(STEPS):
-            run(at)
-            at += 1
-        best[i] = min(best[i], (time.process_time() - begin) / STEPS)
-print(f"PyTorch {torch.__version__}, {'bf16' if bf16 else 'fp32'}, batch {BATCH}, one thread")
-for (name, _), seconds in zip(ways, best):
-    print(f"{name:20s} {BATCH / seconds:8.0f} samples/s {seconds * 1e6:7.0f} us a batch")
+            self.step(frozen, with_table)
+        return (time.process_time() - begin) / STEPS
+
+
+def main():
+    bf16 = sys.argv[1] == "bfloat16"
+    nets = {"mlp": Mlp, "din": Din, "two_towers": TwoTowers}
+    for name, kind in nets.items():
+        if sys.argv[2:] and not any(name.startswith(w) for w in sys.argv[2:]):
+            continue
+        run = Run(name, kind(), bf16)
+        for way, how in (("net", (True, False)), ("step", (True, True)), ("layers", (False, True))):
+            run.turn(*how)  # warms up
+            best = min(run.turn(*how) for _ in range(TURNS))
+            print(f"{name} {'bf16' if bf16 else 'fp32'} {way} {run.net.batch / best:.0f}", flush=True)
+
+
+main()

@@ -3,11 +3,13 @@
 // 512, ids uniform over a table of 1 M rows, one thread; the gather of the rows is in, the update of the
 // table is not. Frozen, and to predict, with weights that are packed once (models/packed.h), as the model runs it, and by
 // the BLAS; beside it the bare products of the same shapes, the best that the BLAS can give. In CPU time; ways take
-// turns, and the best turn of each counts, since the machine is shared. tests/bench/bench_torch.py is the same in PyTorch.
+// turns, and the best turn of each counts, since the machine is shared. With the table's update, and beside PyTorch:
+// bench_step.c.
 //
-// gcc -O2 -I. tests/bench/bench_train.c build/libmodels.a build/libbase.a -lopenblas -lxxhash -lm
+//     bench_train [bf16]      with packed weights in bf16
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/mem.h"
@@ -194,7 +196,7 @@ static void way_dense_bare(struct bench *b)
         b->y[i] = 0.01f; // or the sums would grow to infinity
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static struct bench b;
     static const struct {
@@ -218,8 +220,11 @@ int main(void)
     struct err err;
     enum packed_kernel kernel;
     gemm_setup();
-    if (packed_kernel_choose(PACKED_AUTO, &kernel, &err) != 0)
+    const bool bf16 = argc > 1 && strcmp(argv[1], "bf16") == 0;
+    if (packed_kernel_choose(bf16 ? PACKED_BF16 : PACKED_AUTO, &kernel, &err) != 0) {
+        fprintf(stderr, "%s\n", err.message);
         return 1;
+    }
     bench_init(&b, kernel);
     double best[WAYS];
     for (uint32_t turn = 0; turn < TURNS + 1; turn++)
