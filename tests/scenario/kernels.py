@@ -74,6 +74,9 @@ def main():
     if r.returncode == 0:
         f.check(abs(json.loads(r.stdout)["metrics"]["click"]["auc"] - auc["blas"]) < 0.01, "bf16 learns the same")
         f.check(k.digest("bf16")["kernel"] == "bf16", "the digest names bf16")
+        k.replay("bf16-cut", every // 2, "bf16")
+        k.replay("bf16-cut", every, "bf16", "--flush")
+        f.check(k.digest("bf16-cut") == k.digest("bf16"), "bf16: cut or not, the same bytes")
     else:
         f.check("AVX512_BF16" in r.stderr and "use auto" in r.stderr, f"bf16 is refused where it is not: {r.stderr}")
     r = f.run("check", "-c", k.config, "--set", "update.kernel=fast")
