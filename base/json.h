@@ -43,4 +43,29 @@ void json_null(struct json *j);
 void json_raw(struct json *j, const char *s, size_t n); // a value that is JSON already
 bool json_is_utf8(const char *s, size_t n);             // whether json_string_n would keep every byte
 
+// A key and its value.
+static inline void json_member_string(struct json *j, const char *key, const char *s)
+{
+    json_key(j, key);
+    json_string(j, s);
+}
+
+static inline void json_member_int(struct json *j, const char *key, int64_t v)
+{
+    json_key(j, key);
+    json_int(j, v);
+}
+
+static inline void json_member_uint(struct json *j, const char *key, uint64_t v)
+{
+    json_key(j, key);
+    json_uint(j, v);
+}
+
+static inline void json_member_double(struct json *j, const char *key, double v)
+{
+    json_key(j, key);
+    json_double(j, v);
+}
+
 #endif

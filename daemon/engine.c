@@ -324,12 +324,6 @@ static void counts_events_json(const struct engine *e, struct json *j)
     json_end(j);
 }
 
-static void member_uint(struct json *j, const char *key, uint64_t v)
-{
-    json_key(j, key);
-    json_uint(j, v);
-}
-
 // Feedback after its window: all, and by action.
 static void counts_after_json(const struct config *config, const struct state_join_counts *join,
                               struct json *j)
@@ -337,12 +331,12 @@ static void counts_after_json(const struct config *config, const struct state_jo
     uint64_t sum = 0;
     for (uint32_t a = 0; a < config->n_actions; a++)
         sum += join->after_window[a];
-    member_uint(j, "after_window", sum);
+    json_member_uint(j, "after_window", sum);
     json_key(j, "after_window_by");
     json_object(j);
     for (uint32_t a = 0; a < config->n_actions; a++)
         if (join->after_window[a] > 0)
-            member_uint(j, config->actions[a], join->after_window[a]);
+            json_member_uint(j, config->actions[a], join->after_window[a]);
     json_end(j);
 }
 
@@ -353,46 +347,46 @@ void engine_counts_json(const struct engine *e, struct json *j)
     state_join_counts(e->state, &join);
     json_key(j, "events");
     counts_events_json(e, j);
-    member_uint(j, "messages", c->messages);
-    member_uint(j, "duplicates", c->duplicates);
-    member_uint(j, "skipped", c->skipped);
+    json_member_uint(j, "messages", c->messages);
+    json_member_uint(j, "duplicates", c->duplicates);
+    json_member_uint(j, "skipped", c->skipped);
     json_key(j, "profile_conflicts");
     json_object(j);
-    member_uint(j, "user", c->profile_conflicts[0]);
-    member_uint(j, "item", c->profile_conflicts[1]);
+    json_member_uint(j, "user", c->profile_conflicts[0]);
+    json_member_uint(j, "item", c->profile_conflicts[1]);
     json_end(j);
-    member_uint(j, "sequences_skipped", c->sequences_skipped);
-    member_uint(j, "lengths_missing", c->lengths_missing);
-    member_uint(j, "late", c->late_impressions + c->late_feedback);
+    json_member_uint(j, "sequences_skipped", c->sequences_skipped);
+    json_member_uint(j, "lengths_missing", c->lengths_missing);
+    json_member_uint(j, "late", c->late_impressions + c->late_feedback);
     json_key(j, "late_by");
     json_object(j);
-    member_uint(j, "impression", c->late_impressions);
-    member_uint(j, "feedback", c->late_feedback);
+    json_member_uint(j, "impression", c->late_impressions);
+    json_member_uint(j, "feedback", c->late_feedback);
     json_end(j);
     json_key(j, "dlq");
     json_object(j);
     for (int reason = 1; reason < EVENT_BAD_COUNT; reason++)
         if (c->dlq[reason] > 0)
-            member_uint(j, event_bad_name((enum event_bad)reason), c->dlq[reason]);
+            json_member_uint(j, event_bad_name((enum event_bad)reason), c->dlq[reason]);
     json_end(j);
-    member_uint(j, "joined", join.joined);
-    member_uint(j, "orphans", join.orphans);
+    json_member_uint(j, "joined", join.joined);
+    json_member_uint(j, "orphans", join.orphans);
     counts_after_json(e->config, &join, j);
-    member_uint(j, "pending", join.pending);
-    member_uint(j, "kept", join.kept);
-    member_uint(j, "samples", join.samples);
-    member_uint(j, "corrected", join.corrected);
-    member_uint(j, "left_early", join.left_early);
-    member_uint(j, "forgotten_early", join.forgotten_early);
-    member_uint(j, "settled_early", join.settled_early);
-    member_uint(j, "late_labels", join.late_labels);
-    member_uint(j, "negatives_dropped", join.negatives_dropped);
-    member_uint(j, "positives_thinned", join.positives_thinned);
+    json_member_uint(j, "pending", join.pending);
+    json_member_uint(j, "kept", join.kept);
+    json_member_uint(j, "samples", join.samples);
+    json_member_uint(j, "corrected", join.corrected);
+    json_member_uint(j, "left_early", join.left_early);
+    json_member_uint(j, "forgotten_early", join.forgotten_early);
+    json_member_uint(j, "settled_early", join.settled_early);
+    json_member_uint(j, "late_labels", join.late_labels);
+    json_member_uint(j, "negatives_dropped", join.negatives_dropped);
+    json_member_uint(j, "positives_thinned", join.positives_thinned);
     const struct version *v = updater_version(e->updater);
-    member_uint(j, "updates", v->updates);
-    member_uint(j, "updates_stopped", v->stopped);
-    member_uint(j, "updates_waiting", e->ingest->n_marks);
-    member_uint(j, "version", updater_served(e->updater));
+    json_member_uint(j, "updates", v->updates);
+    json_member_uint(j, "updates_stopped", v->stopped);
+    json_member_uint(j, "updates_waiting", e->ingest->n_marks);
+    json_member_uint(j, "version", updater_served(e->updater));
     json_key(j, "watermark");
     int64_t watermark = e->ingest->watermark.value;
     if (watermark == WATERMARK_NONE || watermark == WATERMARK_END)

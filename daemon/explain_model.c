@@ -122,33 +122,21 @@ static void print_dot(const struct config *config, const struct net *net)
 
 // ---- JSON -------------------------------------------------------------------------------------------------
 
-static void put_number(struct json *j, const char *key, double value)
-{
-    json_key(j, key);
-    json_double(j, value);
-}
-
-static void put_string(struct json *j, const char *key, const char *value)
-{
-    json_key(j, key);
-    json_string(j, value);
-}
-
 static void put_node(struct json *j, const struct net *net, uint32_t i)
 {
     struct net_node n;
     char sides[SIDES_TEXT];
     net_node(net, i, &n);
     json_object(j);
-    put_string(j, "name", n.name);
-    put_string(j, "kind", n.kind);
-    put_string(j, "side", net_sides_text(n.sides, sides, sizeof sides));
-    put_number(j, "dim", n.dim);
-    put_number(j, "max_len", n.max_len);
-    put_number(j, "params", (double)n.params);
-    put_number(j, "flops_forward", n.flops_forward);
-    put_number(j, "flops_frozen", n.flops_frozen);
-    put_number(j, "flops_dense", n.flops_dense);
+    json_member_string(j, "name", n.name);
+    json_member_string(j, "kind", n.kind);
+    json_member_string(j, "side", net_sides_text(n.sides, sides, sizeof sides));
+    json_member_double(j, "dim", n.dim);
+    json_member_double(j, "max_len", n.max_len);
+    json_member_double(j, "params", (double)n.params);
+    json_member_double(j, "flops_forward", n.flops_forward);
+    json_member_double(j, "flops_frozen", n.flops_frozen);
+    json_member_double(j, "flops_dense", n.flops_dense);
     json_key(j, "used");
     json_bool(j, n.live);
     json_key(j, "of");
@@ -168,11 +156,11 @@ static void print_json(const struct config *config, const struct features_net *f
     struct buf out = {0};
     struct json j = json_to(&out);
     json_object(&j);
-    put_string(&j, "model", config->model.name);
-    put_number(&j, "params", (double)net_param_floats(net));
-    put_number(&j, "flops_forward", net_flops(net, false, false));
-    put_number(&j, "flops_frozen", net_flops(net, false, true) - net_flops(net, false, false));
-    put_number(&j, "flops_dense", net_flops(net, true, true) - net_flops(net, false, false));
+    json_member_string(&j, "model", config->model.name);
+    json_member_double(&j, "params", (double)net_param_floats(net));
+    json_member_double(&j, "flops_forward", net_flops(net, false, false));
+    json_member_double(&j, "flops_frozen", net_flops(net, false, true) - net_flops(net, false, false));
+    json_member_double(&j, "flops_dense", net_flops(net, true, true) - net_flops(net, false, false));
     json_key(&j, "nodes");
     json_array(&j);
     for (uint32_t i = 0; i < net_node_count(net); i++)

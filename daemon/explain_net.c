@@ -7,26 +7,14 @@
 
 #include "daemon/explain_net.h"
 
-static void put_number(struct json *j, const char *key, double value)
-{
-    json_key(j, key);
-    json_double(j, value);
-}
-
-static void put_string(struct json *j, const char *key, const char *value)
-{
-    json_key(j, key);
-    json_string(j, value);
-}
-
 static void put_name(struct json *j, const char *key, const char *name)
 {
-    put_string(j, key, name[0] != '\0' ? name : NULL);
+    json_member_string(j, key, name[0] != '\0' ? name : NULL);
 }
 
 static void put_side(struct json *j, uint32_t side)
 {
-    put_string(j, "side", side == NET_USER ? "user" : side == NET_ITEM ? "item" : NULL);
+    json_member_string(j, "side", side == NET_USER ? "user" : side == NET_ITEM ? "item" : NULL);
 }
 
 // All of its numbers, also those that its kind does not look at.
@@ -34,19 +22,19 @@ static void put_optimizer(struct json *j, const struct optimizer *o)
 {
     json_key(j, "optimizer");
     json_object(j);
-    put_string(j, "kind", optimizer_name(o->kind));
-    put_number(j, "lr", (double)o->lr);
-    put_number(j, "accum", (double)o->accum);
-    put_number(j, "beta1", (double)o->beta1);
-    put_number(j, "beta2", (double)o->beta2);
-    put_number(j, "beta", (double)o->beta);
-    put_number(j, "l1", (double)o->l1);
-    put_number(j, "l2", (double)o->l2);
-    put_number(j, "weight_decay", (double)o->weight_decay);
+    json_member_string(j, "kind", optimizer_name(o->kind));
+    json_member_double(j, "lr", (double)o->lr);
+    json_member_double(j, "accum", (double)o->accum);
+    json_member_double(j, "beta1", (double)o->beta1);
+    json_member_double(j, "beta2", (double)o->beta2);
+    json_member_double(j, "beta", (double)o->beta);
+    json_member_double(j, "l1", (double)o->l1);
+    json_member_double(j, "l2", (double)o->l2);
+    json_member_double(j, "weight_decay", (double)o->weight_decay);
     json_key(j, "decoupled");
     json_bool(j, o->decoupled);
-    put_number(j, "clip_norm", (double)o->clip_norm);
-    put_number(j, "warmup", (double)o->warmup);
+    json_member_double(j, "clip_norm", (double)o->clip_norm);
+    json_member_double(j, "warmup", (double)o->warmup);
     json_end(j);
 }
 
@@ -114,10 +102,10 @@ static void put_block(struct json *j, const struct net_block *block)
 {
     const struct net_kind kind = net_kind_find(block->kind);
     json_object(j);
-    put_string(j, "name", block->name);
-    put_string(j, "kind", block->kind);
+    json_member_string(j, "name", block->name);
+    json_member_string(j, "kind", block->kind);
     put_side(j, block->side);
-    put_number(j, "lr", (double)block->lr);
+    json_member_double(j, "lr", (double)block->lr);
     json_key(j, "of");
     json_array(j);
     for (uint32_t i = 0; i < block->n_of; i++)
@@ -135,11 +123,12 @@ static void put_input(struct json *j, const struct config *config, const struct 
 {
     static const char *const kinds[] = {"id", "sequence", "number"};
     json_object(j);
-    put_string(j, "name", input->name);
-    put_string(j, "kind", kinds[input->kind]);
-    put_string(j, "table", input->kind == NET_INPUT_NUMBER ? NULL : config->tables[input->table].name);
-    put_number(j, "dim", input->dim);
-    put_number(j, "max_len", input->max_len);
+    json_member_string(j, "name", input->name);
+    json_member_string(j, "kind", kinds[input->kind]);
+    json_member_string(j, "table",
+                       input->kind == NET_INPUT_NUMBER ? NULL : config->tables[input->table].name);
+    json_member_double(j, "dim", input->dim);
+    json_member_double(j, "max_len", input->max_len);
     put_name(j, "entries_of", input->offsets_as);
     json_end(j);
 }
@@ -149,12 +138,12 @@ static void put_table(struct json *j, const struct table_options *t)
     static const char *const inits[] = {
         [TABLE_NORMAL] = "normal", [TABLE_UNIFORM] = "uniform", [TABLE_CONSTANT] = "constant"};
     json_object(j);
-    put_string(j, "name", t->name);
-    put_number(j, "dim", t->dim);
-    put_number(j, "rows", (double)t->rows);
-    put_number(j, "admit", t->admit);
-    put_string(j, "init", inits[t->init_by]);
-    put_number(j, "init_by", (double)t->init);
+    json_member_string(j, "name", t->name);
+    json_member_double(j, "dim", t->dim);
+    json_member_double(j, "rows", (double)t->rows);
+    json_member_double(j, "admit", t->admit);
+    json_member_string(j, "init", inits[t->init_by]);
+    json_member_double(j, "init_by", (double)t->init);
     put_optimizer(j, &t->optimizer);
     json_end(j);
 }
@@ -162,23 +151,23 @@ static void put_table(struct json *j, const struct table_options *t)
 static void put_head(struct json *j, const struct net_head *head)
 {
     json_object(j);
-    put_string(j, "name", head->name);
-    put_string(j, "of", head->of);
-    put_string(j, "loss", head->loss);
-    put_number(j, "weight", (double)head->weight);
+    json_member_string(j, "name", head->name);
+    json_member_string(j, "of", head->of);
+    json_member_string(j, "loss", head->loss);
+    json_member_double(j, "weight", (double)head->weight);
     put_name(j, "through", head->through);
-    put_number(j, "lr", (double)head->lr);
+    json_member_double(j, "lr", (double)head->lr);
     json_end(j);
 }
 
 static void put_training(struct json *j, const struct config *config)
 {
     json_object(j);
-    put_number(j, "batch", config->update.batch);
-    put_number(j, "epochs", config->update.epochs);
-    put_number(j, "every_ms", (double)config->update.every_ms);
-    put_number(j, "bootstrap_samples", (double)config->update.bootstrap_samples);
-    put_number(j, "seed", (double)config->update.seed);
+    json_member_double(j, "batch", config->update.batch);
+    json_member_double(j, "epochs", config->update.epochs);
+    json_member_double(j, "every_ms", (double)config->update.every_ms);
+    json_member_double(j, "bootstrap_samples", (double)config->update.bootstrap_samples);
+    json_member_double(j, "seed", (double)config->update.seed);
     const struct optimizer dense = config_optimizer(&config->update.dense);
     put_optimizer(j, &dense);
     json_end(j);

@@ -5,43 +5,19 @@
 
 #include "daemon/http_impl.h"
 
-static void member_int(struct json *j, const char *key, int64_t v)
-{
-    json_key(j, key);
-    json_int(j, v);
-}
-
-static void member_uint(struct json *j, const char *key, uint64_t v)
-{
-    json_key(j, key);
-    json_uint(j, v);
-}
-
-static void member_double(struct json *j, const char *key, double v)
-{
-    json_key(j, key);
-    json_double(j, v);
-}
-
-static void member_string(struct json *j, const char *key, const char *v)
-{
-    json_key(j, key);
-    json_string(j, v);
-}
-
 static void status_health(const struct daemon *d, struct json *j)
 {
     const char *why;
-    member_string(j, "freshet", FRESHET_VERSION);
-    member_string(j, "kernel", packed_kernel_name(updater_kernel(d->engine->updater)));
-    member_int(j, "now", clock_now_ms(&d->clock));
-    member_int(j, "uptime_ms", clock_now_ms(&d->clock) - d->began_ms);
+    json_member_string(j, "freshet", FRESHET_VERSION);
+    json_member_string(j, "kernel", packed_kernel_name(updater_kernel(d->engine->updater)));
+    json_member_int(j, "now", clock_now_ms(&d->clock));
+    json_member_int(j, "uptime_ms", clock_now_ms(&d->clock) - d->began_ms);
     json_key(j, "ready");
     json_bool(j, daemon_ready(d, &why));
-    member_string(j, "waits_for", why);
+    json_member_string(j, "waits_for", why);
     json_key(j, "training");
     json_bool(j, d->engine->ingest->n_marks > 0 || trainer_state(d->trainer) != TRAINER_IDLE);
-    member_string(j, "problem", d->problem.code != ERR_NONE ? d->problem.message : NULL);
+    json_member_string(j, "problem", d->problem.code != ERR_NONE ? d->problem.message : NULL);
     json_key(j, "lag");
     if (daemon_lag(d) >= 0)
         json_int(j, daemon_lag(d));
@@ -69,15 +45,15 @@ static void status_update(const struct config *c, const struct daemon_update *u,
 {
     const struct update_result *r = &u->result;
     json_object(j);
-    member_uint(j, "version", r->version);
-    member_int(j, "boundary", r->boundary_ms);
-    member_int(j, "applied", u->wall_ms);
-    member_int(j, "duration_ms", u->duration_us / 1000);
-    member_int(j, "servable_ms", u->servable_ms);
-    member_uint(j, "samples", r->samples);
-    member_uint(j, "rows", r->rows);
-    member_uint(j, "tombstones", r->tombstones);
-    member_string(j, "brake", r->brake != BRAKE_NONE ? update_brake_name(r->brake) : NULL);
+    json_member_uint(j, "version", r->version);
+    json_member_int(j, "boundary", r->boundary_ms);
+    json_member_int(j, "applied", u->wall_ms);
+    json_member_int(j, "duration_ms", u->duration_us / 1000);
+    json_member_int(j, "servable_ms", u->servable_ms);
+    json_member_uint(j, "samples", r->samples);
+    json_member_uint(j, "rows", r->rows);
+    json_member_uint(j, "tombstones", r->tombstones);
+    json_member_string(j, "brake", r->brake != BRAKE_NONE ? update_brake_name(r->brake) : NULL);
     json_key(j, "frozen");
     json_bool(j, r->frozen);
     json_key(j, "heads");
@@ -87,8 +63,8 @@ static void status_update(const struct config *c, const struct daemon_update *u,
         metrics_values_json(&r->window[i], j);
         json_key(j, "total"); // after this update
         json_object(j);
-        member_uint(j, "samples", u->total_n[i]);
-        member_double(j, "logloss", u->total_logloss[i]);
+        json_member_uint(j, "samples", u->total_n[i]);
+        json_member_double(j, "logloss", u->total_logloss[i]);
         json_end(j);
         json_end(j);
     }
@@ -116,11 +92,11 @@ static void status_tables(const struct daemon *d, struct json *j)
         const struct table *table = model_table(model, t);
         json_key(j, table_options(table)->name);
         json_object(j);
-        member_uint(j, "dim", table_options(table)->dim);
-        member_uint(j, "rows", table_count(table));
-        member_uint(j, "admitted", table_admitted_count(table));
-        member_uint(j, "capacity", table_options(table)->rows);
-        member_uint(j, "bytes", table_bytes(table));
+        json_member_uint(j, "dim", table_options(table)->dim);
+        json_member_uint(j, "rows", table_count(table));
+        json_member_uint(j, "admitted", table_admitted_count(table));
+        json_member_uint(j, "capacity", table_options(table)->rows);
+        json_member_uint(j, "bytes", table_bytes(table));
         json_end(j);
     }
     json_end(j);
@@ -152,8 +128,8 @@ static void status_state(const struct daemon *d, struct json *j)
     json_key(j, "state");
     json_object(j);
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
-        member_uint(j, members[i].key, members[i].v);
-    member_uint(j, "commit_failures", d->figures.commit_failures);
+        json_member_uint(j, members[i].key, members[i].v);
+    json_member_uint(j, "commit_failures", d->figures.commit_failures);
     json_end(j);
 }
 
@@ -163,17 +139,17 @@ static void status_memory(const struct daemon *d, struct json *j)
     budget_used(d, used);
     json_key(j, "memory");
     json_object(j);
-    member_uint(j, "limit", d->budget.limit);
-    member_uint(j, "budget", d->budget.sum);
-    member_uint(j, "resident", prometheus_resident_bytes());
+    json_member_uint(j, "limit", d->budget.limit);
+    json_member_uint(j, "budget", d->budget.sum);
+    json_member_uint(j, "resident", prometheus_resident_bytes());
     json_key(j, "families");
     json_object(j);
     for (int i = 0; i < BUDGET_FAMILIES; i++) {
         json_key(j, budget_families[i].name);
         json_object(j);
-        member_uint(j, "budget", d->budget.most[i]);
+        json_member_uint(j, "budget", d->budget.most[i]);
         if (!budget_families[i].fixed)
-            member_uint(j, "used", used[i]);
+            json_member_uint(j, "used", used[i]);
         json_end(j);
     }
     json_end(j);
@@ -185,9 +161,9 @@ static void status_publish(const struct daemon *d, struct json *j)
     const struct state *s = d->engine->state;
     json_key(j, "publish");
     json_object(j);
-    member_string(j, "topic", d->config->publish.enabled ? d->config->publish.topic : NULL);
-    member_uint(j, "published", d->figures.published);
-    member_uint(j, "waiting", state_outbox_end(s) - state_outbox_begin(s));
+    json_member_string(j, "topic", d->config->publish.enabled ? d->config->publish.topic : NULL);
+    json_member_uint(j, "published", d->figures.published);
+    json_member_uint(j, "waiting", state_outbox_end(s) - state_outbox_begin(s));
     json_key(j, "last");
     if (d->figures.publish_ms > 0)
         json_int(j, d->figures.publish_ms);
@@ -204,15 +180,15 @@ static void status_samples(const struct daemon *d, struct json *j)
     state_figures(s, &f);
     json_key(j, "sample_log");
     json_object(j);
-    member_uint(j, "begin", state_samples_begin(s));
-    member_uint(j, "end", state_samples_end(s));
-    member_uint(j, "bytes", f.samples_log_bytes);
-    member_uint(j, "gone_by_age", f.samples_gone_by_age);
-    member_uint(j, "gone_by_size", f.samples_gone_by_size);
-    member_uint(j, "gone_unpublished", f.samples_gone_unpublished);
-    member_string(j, "topic", mark->active ? d->config->publish.samples_topic : NULL);
+    json_member_uint(j, "begin", state_samples_begin(s));
+    json_member_uint(j, "end", state_samples_end(s));
+    json_member_uint(j, "bytes", f.samples_log_bytes);
+    json_member_uint(j, "gone_by_age", f.samples_gone_by_age);
+    json_member_uint(j, "gone_by_size", f.samples_gone_by_size);
+    json_member_uint(j, "gone_unpublished", f.samples_gone_unpublished);
+    json_member_string(j, "topic", mark->active ? d->config->publish.samples_topic : NULL);
     if (mark->active)
-        member_uint(j, "published_through", mark->through);
+        json_member_uint(j, "published_through", mark->through);
     json_end(j);
 }
 
@@ -220,9 +196,9 @@ static void status_latency(struct json *j, const char *key, const struct latency
 {
     json_key(j, key);
     json_object(j);
-    member_uint(j, "count", l->count);
-    member_double(j, "p50_s", latency_quantile(l, 0.5));
-    member_double(j, "p99_s", latency_quantile(l, 0.99));
+    json_member_uint(j, "count", l->count);
+    json_member_double(j, "p50_s", latency_quantile(l, 0.5));
+    json_member_double(j, "p99_s", latency_quantile(l, 0.99));
     json_end(j);
 }
 
@@ -231,10 +207,10 @@ static void status_times(const struct daemon *d, struct json *j)
     const struct delay *delay = &d->engine->ingest->label_delay;
     json_key(j, "label_delay");
     json_object(j);
-    member_uint(j, "count", delay->count);
-    member_double(j, "mean_s", delay->count > 0 ? delay->sum_s / (double)delay->count : (double)NAN);
-    member_double(j, "p50_s", delay_quantile(delay, 0.5));
-    member_double(j, "p99_s", delay_quantile(delay, 0.99));
+    json_member_uint(j, "count", delay->count);
+    json_member_double(j, "mean_s", delay->count > 0 ? delay->sum_s / (double)delay->count : (double)NAN);
+    json_member_double(j, "p50_s", delay_quantile(delay, 0.5));
+    json_member_double(j, "p99_s", delay_quantile(delay, 0.99));
     json_end(j);
     json_key(j, "latency");
     json_object(j);
@@ -242,8 +218,8 @@ static void status_times(const struct daemon *d, struct json *j)
     status_latency(j, "update", &d->figures.update);
     status_latency(j, "request", &d->figures.request);
     json_end(j);
-    member_uint(j, "resident_bytes", prometheus_resident_bytes());
-    member_uint(j, "taps", d->n_taps);
+    json_member_uint(j, "resident_bytes", prometheus_resident_bytes());
+    json_member_uint(j, "taps", d->n_taps);
 }
 
 static void member_ts(struct json *j, const char *key, int64_t v, int64_t none)
@@ -263,8 +239,8 @@ static void status_partitions(const struct daemon *d, struct json *j)
     json_array(j);
     for (uint32_t i = 0; daemon_part(d, i, &part); i++) {
         json_object(j);
-        member_string(j, "topic", part.topic);
-        member_int(j, "partition", part.partition);
+        json_member_string(j, "topic", part.topic);
+        json_member_int(j, "partition", part.partition);
         member_ts(j, "offset", part.next_offset, SOURCE_OFFSET_START);
         member_ts(j, "lag", part.lag, -1);
         member_ts(j, "watermark", part.watermark, WATERMARK_NONE);
@@ -275,7 +251,7 @@ static void status_partitions(const struct daemon *d, struct json *j)
         json_end(j);
     }
     json_end(j);
-    member_int(j, "ahead_ms", daemon_ahead_ms(d));
+    json_member_int(j, "ahead_ms", daemon_ahead_ms(d));
 }
 
 void http_status_json(struct http *h, struct json *j)

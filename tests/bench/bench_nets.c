@@ -4,15 +4,11 @@
 // best turn of each counts, since the machine is shared. A net is a row of `nets` and the blocks that it is made of.
 //
 //     bench_nets [NAME ...]      those whose names begin so; all without
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
 #include "base/mem.h"
 #include "base/rng.h"
 #include "models/gemm.h"
 #include "models/net.h"
+#include "tests/bench/bench.h"
 
 enum {
     FIELDS = 20,
@@ -28,15 +24,9 @@ enum {
     BLOCKS = 6
 };
 
-// `of`: names with blanks between; "fields" stands for f0, f1, ..., all but the sequence "history".
-struct bench_block {
-    const char *name, *kind, *of;
-    struct layer_value options[5];
-};
-
 #define DEEP(of)                                 \
     {                                            \
-        "deep", "mlp", of,                       \
+        "deep", "mlp", of, 0,                    \
         {                                        \
             {                                    \
                 "mlp", .dims = { 512, 256, 128 } \
@@ -51,75 +41,78 @@ static const struct bench_net {
     {"mlp", "deep", {DEEP("fields")}},
     {"mlp, batch norm",
      "deep",
-     {{"deep", "mlp", "fields", {{"mlp", .dims = {512, 256, 128}}, {"norm", .text = "batch"}}}}},
+     {{"deep", "mlp", "fields", 0, {{"mlp", .dims = {512, 256, 128}}, {"norm", .text = "batch"}}}}},
     {"mlp, layer norm",
      "deep",
-     {{"deep", "mlp", "fields", {{"mlp", .dims = {512, 256, 128}}, {"norm", .text = "layer"}}}}},
+     {{"deep", "mlp", "fields", 0, {{"mlp", .dims = {512, 256, 128}}, {"norm", .text = "layer"}}}}},
     {"mlp, dice",
      "deep",
-     {{"deep", "mlp", "fields", {{"mlp", .dims = {512, 256, 128}}, {"activation", .text = "dice"}}}}},
+     {{"deep", "mlp", "fields", 0, {{"mlp", .dims = {512, 256, 128}}, {"activation", .text = "dice"}}}}},
     {"mlp, dropout",
      "deep",
-     {{"deep", "mlp", "fields", {{"mlp", .dims = {512, 256, 128}}, {"dropout", .number = 0.2}}}}},
-    {"fm", "pairs", {{"pairs", "fm", "fields", {{0}}}}},
-    {"senet", "deep", {{"weighed", "senet", "fields", {{0}}}, DEEP("weighed")}},
+     {{"deep", "mlp", "fields", 0, {{"mlp", .dims = {512, 256, 128}}, {"dropout", .number = 0.2}}}}},
+    {"fm", "pairs", {{"pairs", "fm", "fields", 0, {{0}}}}},
+    {"senet", "deep", {{"weighed", "senet", "fields", 0, {{0}}}, DEEP("weighed")}},
     {"dcn_v2",
      "top",
-     {{"cross", "dcn_v2", "fields", {{"dcn_v2", .number = 3}}},
+     {{"cross", "dcn_v2", "fields", 0, {{"dcn_v2", .number = 3}}},
       DEEP("fields"),
-      {"top", "concat", "cross deep", {{0}}}}},
+      {"top", "concat", "cross deep", 0, {{0}}}}},
     {"dcn_v2, rank 32",
      "top",
-     {{"cross", "dcn_v2", "fields", {{"dcn_v2", .number = 3}, {"rank", .number = 32}}},
+     {{"cross", "dcn_v2", "fields", 0, {{"dcn_v2", .number = 3}, {"rank", .number = 32}}},
       DEEP("fields"),
-      {"top", "concat", "cross deep", {{0}}}}},
+      {"top", "concat", "cross deep", 0, {{0}}}}},
     {"fibinet",
      "deep",
-     {{"weighed", "senet", "fields", {{0}}},
-      {"pairs", "bilinear", "fields", {{"bilinear", .text = "interaction"}}},
-      {"weighed_pairs", "bilinear", "weighed", {{"bilinear", .text = "interaction"}}},
+     {{"weighed", "senet", "fields", 0, {{0}}},
+      {"pairs", "bilinear", "fields", 0, {{"bilinear", .text = "interaction"}}},
+      {"weighed_pairs", "bilinear", "weighed", 0, {{"bilinear", .text = "interaction"}}},
       DEEP("fields pairs weighed_pairs")}},
     {"fibinet, dot",
      "deep",
-     {{"weighed", "senet", "fields", {{0}}},
-      {"pairs", "bilinear", "fields", {{"bilinear", .text = "interaction"}, {"output", .text = "dot"}}},
+     {{"weighed", "senet", "fields", 0, {{0}}},
+      {"pairs", "bilinear", "fields", 0, {{"bilinear", .text = "interaction"}, {"output", .text = "dot"}}},
       {"weighed_pairs",
        "bilinear",
        "weighed",
+       0,
        {{"bilinear", .text = "interaction"}, {"output", .text = "dot"}}},
       DEEP("fields pairs weighed_pairs")}},
     {"fibinet, dot, all",
      "deep",
-     {{"weighed", "senet", "fields", {{0}}},
-      {"pairs", "bilinear", "fields", {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
-      {"weighed_pairs", "bilinear", "weighed", {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
+     {{"weighed", "senet", "fields", 0, {{0}}},
+      {"pairs", "bilinear", "fields", 0, {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
+      {"weighed_pairs", "bilinear", "weighed", 0, {{"bilinear", .text = "all"}, {"output", .text = "dot"}}},
       DEEP("fields pairs weighed_pairs")}},
     {"mmoe",
      "top",
-     {{"experts", "experts", "fields", {{"experts", .dims = {256, 128}}, {"count", .number = 4}}},
-      {"top", "mmoe", "experts", {{"by", .text = "f0"}}}}},
+     {{"experts", "experts", "fields", 0, {{"experts", .dims = {256, 128}}, {"count", .number = 4}}},
+      {"top", "mmoe", "experts", 0, {{"by", .text = "f0"}}}}},
     {"ppnet",
      "deep",
-     {{"deep", "lhuc", "fields", {{"lhuc", .dims = {512, 256, 128}}, {"by", .text = "f0"}}}}},
+     {{"deep", "lhuc", "fields", 0, {{"lhuc", .dims = {512, 256, 128}}, {"by", .text = "f0"}}}}},
     {"din",
      "deep",
-     {{"hist", "din", "history", {{"din", .dims = {64, 16}}, {"candidate", .text = "f0"}}},
+     {{"hist", "din", "history", 0, {{"din", .dims = {64, 16}}, {"candidate", .text = "f0"}}},
       DEEP("fields hist")}},
     {"din, dice",
      "deep",
      {{"hist",
        "din",
        "history",
+       0,
        {{"din", .dims = {64, 16}}, {"candidate", .text = "f0"}, {"activation", .text = "dice"}}},
       DEEP("fields hist")}},
     {"sim, none",
      "deep",
-     {{"hist", "sim", "history", {{"candidate", .text = "f0"}, {"search", .text = "none"}}},
+     {{"hist", "sim", "history", 0, {{"candidate", .text = "f0"}, {"search", .text = "none"}}},
       DEEP("fields hist")}},
     {"sim, soft 10",
      "deep",
-     {{"hist", "sim", "history", {{"candidate", .text = "f0"}, {"k", .number = 10}}}, DEEP("fields hist")}},
-    {"mean", "deep", {{"hist", "mean", "history", {{0}}}, DEEP("fields hist")}},
+     {{"hist", "sim", "history", 0, {{"candidate", .text = "f0"}, {"k", .number = 10}}},
+      DEEP("fields hist")}},
+    {"mean", "deep", {{"hist", "mean", "history", 0, {{0}}}, DEEP("fields hist")}},
 };
 enum { NETS = sizeof nets / sizeof *nets, WAYS = 5 };
 
@@ -149,29 +142,6 @@ struct bench_data {
     double sum; // keeps results alive
 };
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void block_of(const struct bench_block *from, char (*of)[NET_NAME], struct net_block *to)
-{
-    *to = (struct net_block){.of = of};
-    snprintf(to->name, NET_NAME, "%s", from->name);
-    snprintf(to->kind, NET_NAME, "%s", from->kind);
-    memcpy(to->options, from->options, sizeof from->options);
-    char name[NET_NAME];
-    int used = 0;
-    for (const char *text = from->of; sscanf(text, "%63s%n", name, &used) == 1; text += used)
-        for (uint32_t i = 0; i < (strcmp(name, "fields") == 0 ? FIELDS : 1); i++)
-            if (strcmp(name, "fields") == 0)
-                snprintf(of[to->n_of++], NET_NAME, "f%u", i);
-            else
-                snprintf(of[to->n_of++], NET_NAME, "%s", name);
-}
-
 static uint32_t batch_of(const struct bench_net *from)
 {
     for (uint32_t i = 0; i < BLOCKS && from->blocks[i].name != NULL; i++)
@@ -184,6 +154,7 @@ static struct net *net_of(const struct bench_net *from)
 {
     static struct net_input inputs[INPUTS];
     static char of[BLOCKS][FIELDS + BLOCKS][NET_NAME];
+    static const struct bench_group groups[] = {{"fields", "f", 0, FIELDS}, {0}};
     struct net_block blocks[BLOCKS];
     uint32_t n = 0;
     for (uint32_t i = 0; i < FIELDS; i++) {
@@ -193,7 +164,7 @@ static struct net *net_of(const struct bench_net *from)
     inputs[FIELDS] =
         (struct net_input){.name = "history", .kind = NET_INPUT_SEQUENCE, .dim = DIM, .max_len = HISTORY};
     for (; n < BLOCKS && from->blocks[n].name != NULL; n++)
-        block_of(&from->blocks[n], of[n], &blocks[n]);
+        bench_block_of(&from->blocks[n], groups, of[n], &blocks[n]);
     struct net_head head = {.name = "click", .loss = "logloss", .weight = 1};
     snprintf(head.of, NET_NAME, "%s", from->top);
     const struct net_spec spec = {.n_inputs = INPUTS,
@@ -205,10 +176,8 @@ static struct net *net_of(const struct bench_net *from)
                                   .batch = batch_of(from)};
     struct net *net;
     struct err err;
-    if (net_new(&spec, &net, NULL, &err) < 0) {
-        fprintf(stderr, "%s: %s\n", from->name, err.message);
-        exit(1);
-    }
+    if (net_new(&spec, &net, NULL, &err) < 0)
+        bench_die(from->name, &err);
     return net;
 }
 
@@ -276,14 +245,6 @@ static void bench_step(struct bench *b, struct bench_data *d, const struct bench
                  1 / (float)b->batch, b->params, b->accum, b->dparams);
 }
 
-static bool chosen(int argc, char **argv, const char *name)
-{
-    bool any = argc == 1;
-    for (int i = 1; i < argc; i++)
-        any |= strncmp(name, argv[i], strlen(argv[i])) == 0;
-    return any;
-}
-
 int main(int argc, char **argv)
 {
     static struct bench benches[NETS];
@@ -295,15 +256,15 @@ int main(int argc, char **argv)
         return 1;
     data_init(&d);
     for (uint32_t i = 0; i < NETS; i++)
-        if (chosen(argc, argv, nets[i].name))
+        if (bench_chosen(argc, argv, nets[i].name))
             bench_init(&benches[i], &nets[i], kernel);
     for (uint32_t turn = 0; turn < TURNS + 1; turn++)
         for (uint32_t i = 0; i < NETS; i++)
             for (uint32_t way = 0; way < WAYS && benches[i].net != NULL; way++) {
-                double t = now_s();
+                double t = bench_now_s();
                 for (uint32_t s = 0; s < STEPS; s++)
                     bench_step(&benches[i], &d, &ways[way]);
-                t = (now_s() - t) / STEPS;
+                t = (bench_now_s() - t) / STEPS;
                 if (turn <= 1 || t < benches[i].best[way]) // the first only warms up
                     benches[i].best[way] = t;
             }

@@ -12,15 +12,11 @@
 // One line each: NET KERNEL WAY samples/s GFLOP/s
 //
 //     bench_step [NET ...]      those whose names begin so; all without
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
 #include "base/mem.h"
 #include "base/rng.h"
 #include "models/gemm.h"
 #include "models/model.h"
+#include "tests/bench/bench.h"
 
 enum {
     FIELDS = 20,
@@ -37,77 +33,31 @@ enum {
     BLOCKS = 3
 };
 
-// `of`: "fields", "users", "items" stand for inputs.
-struct bench_block {
-    const char *name, *kind, *of;
-    struct layer_value options[3];
-};
-
-#define WIDTHS(kind, ...)                     \
-    {                                         \
-        .name = kind, .dims = { __VA_ARGS__ } \
-    }
-
 static const struct bench_net {
     const char *name;
     uint32_t batch, fields, numbers, history;
     struct bench_block blocks[BLOCKS]; // the last is what the head reads
 } nets[] = {
-    {"mlp", BATCH, FIELDS, 0, 0, {{"top", "mlp", "fields", {WIDTHS("mlp", 512, 256, 128)}}}},
+    {"mlp", BATCH, FIELDS, 0, 0, {{"top", "mlp", "fields", 0, {BENCH_WIDTHS("mlp", 512, 256, 128)}}}},
     {"din",
      BATCH / 2,
      FIELDS,
      0,
      HISTORY,
-     {{"interest", "din", "history", {WIDTHS("din", 64, 16), {"candidate", .text = "f0"}}},
-      {"top", "mlp", "fields interest", {WIDTHS("mlp", 512, 256, 128)}}}},
+     {{"interest", "din", "history", 0, {BENCH_WIDTHS("din", 64, 16), {"candidate", .text = "f0"}}},
+      {"top", "mlp", "fields interest", 0, {BENCH_WIDTHS("mlp", 512, 256, 128)}}}},
     {"two_towers",
      BATCH,
      USER_FIELDS + ITEM_FIELDS,
      NUMBERS,
      0,
-     {{"user", "mlp", "users", {WIDTHS("mlp", 256, 128, 64)}},
-      {"item", "mlp", "items", {WIDTHS("mlp", 256, 128, 64)}},
-      {"top", "hadamard", "user item", {{0}}}}},
+     {{"user", "mlp", "users numbers", 0, {BENCH_WIDTHS("mlp", 256, 128, 64)}},
+      {"item", "mlp", "items", 0, {BENCH_WIDTHS("mlp", 256, 128, 64)}},
+      {"top", "hadamard", "user item", 0, {{0}}}}},
 };
 enum { NETS = sizeof nets / sizeof *nets };
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 // ---- models -----------------------------------------------------------------------------------------------
-
-static void names_put(struct net_block *to, const char *prefix, uint32_t from, uint32_t n)
-{
-    for (uint32_t i = from; i < from + n; i++)
-        snprintf(to->of[to->n_of++], NET_NAME, "%s%u", prefix, i);
-}
-
-static void block_of(const struct bench_net *net, const struct bench_block *from, char (*of)[NET_NAME],
-                     struct net_block *to)
-{
-    *to = (struct net_block){.of = of};
-    snprintf(to->name, NET_NAME, "%s", from->name);
-    snprintf(to->kind, NET_NAME, "%s", from->kind);
-    memcpy(to->options, from->options, sizeof from->options);
-    char name[NET_NAME];
-    int used = 0;
-    for (const char *text = from->of; sscanf(text, "%63s%n", name, &used) == 1; text += used)
-        if (strcmp(name, "fields") == 0) {
-            names_put(to, "f", 0, net->fields);
-        } else if (strcmp(name, "users") == 0) {
-            names_put(to, "f", 0, USER_FIELDS);
-            names_put(to, "n", 0, net->numbers);
-        } else if (strcmp(name, "items") == 0) {
-            names_put(to, "f", USER_FIELDS, ITEM_FIELDS);
-        } else {
-            snprintf(to->of[to->n_of++], NET_NAME, "%s", name);
-        }
-}
 
 static uint32_t inputs_of(const struct bench_net *net, struct net_input *inputs)
 {
@@ -132,8 +82,13 @@ static struct model *model_of(const struct bench_net *from, enum packed_kernel k
     static char of[BLOCKS][INPUTS][NET_NAME];
     struct net_block blocks[BLOCKS];
     uint32_t n = 0;
+    const struct bench_group groups[] = {{"fields", "f", 0, from->fields},
+                                         {"users", "f", 0, USER_FIELDS},
+                                         {"numbers", "n", 0, from->numbers},
+                                         {"items", "f", USER_FIELDS, ITEM_FIELDS},
+                                         {0}};
     for (; n < BLOCKS && from->blocks[n].name != NULL; n++)
-        block_of(from, &from->blocks[n], of[n], &blocks[n]);
+        bench_block_of(&from->blocks[n], groups, of[n], &blocks[n]);
     const struct net_head head = {.name = "click", .of = "top", .loss = "logloss", .weight = 1};
     const struct table_options table = {
         .name = "ids",
@@ -160,10 +115,8 @@ static struct model *model_of(const struct bench_net *from, enum packed_kernel k
     struct model *m;
     struct err err;
     uint32_t block;
-    if (model_new(&options, &m, &block, &err) != 0) {
-        fprintf(stderr, "%s: %s\n", from->name, err.message);
-        exit(1);
-    }
+    if (model_new(&options, &m, &block, &err) != 0)
+        bench_die(from->name, &err);
     return m;
 }
 
@@ -334,13 +287,13 @@ static const char *const way_names[] = {"net", "step", "update", "layers"};
 // Seconds a batch.
 static double turn(enum way way, struct stepper *s, struct model *m, const struct data *d)
 {
-    const double began = now_s();
+    const double began = bench_now_s();
     if (way == WAY_UPDATE)
         update(m, d);
     else
         for (uint32_t i = 0; i < BATCHES; i++)
             step(s, d, way != WAY_NET, way == WAY_LAYERS);
-    return (now_s() - began) / BATCHES;
+    return (bench_now_s() - began) / BATCHES;
 }
 
 static void measure(const struct bench_net *net, enum packed_kernel kernel)
@@ -376,21 +329,13 @@ static void measure(const struct bench_net *net, enum packed_kernel kernel)
     model_free(all);
 }
 
-static bool chosen(int argc, char **argv, const char *name)
-{
-    bool any = argc == 1;
-    for (int i = 1; i < argc; i++)
-        any |= strncmp(name, argv[i], strlen(argv[i])) == 0;
-    return any;
-}
-
 int main(int argc, char **argv)
 {
     static const enum packed_kernel asked[] = {PACKED_AUTO, PACKED_BF16};
     struct err err;
     gemm_setup();
     for (uint32_t i = 0; i < NETS; i++)
-        for (uint32_t k = 0; k < 2 && chosen(argc, argv, nets[i].name); k++) {
+        for (uint32_t k = 0; k < 2 && bench_chosen(argc, argv, nets[i].name); k++) {
             enum packed_kernel kernel;
             if (packed_kernel_choose(asked[k], &kernel, &err) == 0)
                 measure(&nets[i], kernel);

@@ -8,16 +8,12 @@
 // uniform. Models take turns, and the best turn of each counts.
 //
 //     bench_towers [CANDIDATES]      default 500
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "models/gemm.h"
 #include "models/model.h"
+#include "tests/bench/bench.h"
 
 enum {
     DIM = 16,
@@ -37,17 +33,6 @@ enum {
     BLOCKS = 8
 };
 
-struct bench_block {
-    const char *name, *kind, *of;
-    uint32_t side;
-    struct layer_value options[4];
-};
-
-#define WIDTHS(kind, ...)                     \
-    {                                         \
-        .name = kind, .dims = { __VA_ARGS__ } \
-    }
-
 // `of`: users, items, pairs stand for the inputs of a side; hist for the sequence.
 static const struct bench_net {
     const char *name;
@@ -55,18 +40,18 @@ static const struct bench_net {
 } nets[] = {
     {"mlp 512-256-128",
      {{"mean", "mean", "hist", 0, {{0}}},
-      {"top", "mlp", "users mean items pairs", 0, {WIDTHS("mlp", 512, 256, 128)}}}},
+      {"top", "mlp", "users mean items pairs", 0, {BENCH_WIDTHS("mlp", 512, 256, 128)}}}},
     {"three towers",
      {{"mean", "mean", "hist", 0, {{0}}},
-      {"user", "mlp", "users mean", NET_USER, {WIDTHS("mlp", 512, 256, 64)}},
-      {"item", "mlp", "items", NET_ITEM, {WIDTHS("mlp", 256, 64)}},
+      {"user", "mlp", "users mean", NET_USER, {BENCH_WIDTHS("mlp", 512, 256, 64)}},
+      {"item", "mlp", "items", NET_ITEM, {BENCH_WIDTHS("mlp", 256, 64)}},
       {"match", "hadamard", "user item", 0, {{0}}},
-      {"pair", "mlp", "match pairs", 0, {WIDTHS("mlp", 32)}},
+      {"pair", "mlp", "match pairs", 0, {BENCH_WIDTHS("mlp", 32)}},
       {"crossed", "dcn_v2", "user item pair", 0, {{.name = "dcn_v2", .number = 1}}},
-      {"top", "mlp", "crossed", 0, {WIDTHS("mlp", 64)}}}},
+      {"top", "mlp", "crossed", 0, {BENCH_WIDTHS("mlp", 64)}}}},
     {"din 64-16 over 50",
-     {{"interest", "din", "hist", 0, {WIDTHS("din", 64, 16), {.name = "candidate", .text = "i0"}}},
-      {"top", "mlp", "users items pairs interest", 0, {WIDTHS("mlp", 512, 256, 128)}}}},
+     {{"interest", "din", "hist", 0, {BENCH_WIDTHS("din", 64, 16), {.name = "candidate", .text = "i0"}}},
+      {"top", "mlp", "users items pairs interest", 0, {BENCH_WIDTHS("mlp", 512, 256, 128)}}}},
 };
 enum { NETS = sizeof nets / sizeof *nets };
 
@@ -81,39 +66,7 @@ struct data {
     struct model_samples samples;
 };
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 // ---- models -----------------------------------------------------------------------------------------------
-
-static void names_put(const char *prefix, uint32_t n, struct net_block *to)
-{
-    for (uint32_t i = 0; i < n; i++)
-        snprintf(to->of[to->n_of++], NET_NAME, "%s%u", prefix, i);
-}
-
-static void block_of(const struct bench_block *from, bool sides, char (*of)[NET_NAME], struct net_block *to)
-{
-    *to = (struct net_block){.of = of, .side = sides ? from->side : 0};
-    snprintf(to->name, NET_NAME, "%s", from->name);
-    snprintf(to->kind, NET_NAME, "%s", from->kind);
-    memcpy(to->options, from->options, sizeof from->options);
-    char name[NET_NAME];
-    int used = 0;
-    for (const char *text = from->of; sscanf(text, "%63s%n", name, &used) == 1; text += used)
-        if (strcmp(name, "users") == 0)
-            names_put("u", USER_IDS, to);
-        else if (strcmp(name, "items") == 0)
-            names_put("i", ITEM_IDS, to);
-        else if (strcmp(name, "pairs") == 0)
-            names_put("p", PAIR_NUMBERS, to);
-        else
-            snprintf(to->of[to->n_of++], NET_NAME, "%s", name);
-}
 
 static void input_put(struct net_input *in, const char *prefix, uint32_t i, enum net_input_kind kind,
                       uint32_t side)
@@ -138,8 +91,12 @@ static struct model *model_of(const struct bench_net *from, bool sides, bool fro
     input_put(&inputs[at++], "hist", 0, NET_INPUT_SEQUENCE, sides ? NET_USER : 0);
     for (uint32_t i = 0; i < PAIR_NUMBERS; i++)
         input_put(&inputs[at++], "p", i, NET_INPUT_NUMBER, sides ? NET_CROSS : 0);
-    for (; n < BLOCKS && from->blocks[n].name != NULL; n++)
-        block_of(&from->blocks[n], sides, of[n], &blocks[n]);
+    static const struct bench_group groups[] = {
+        {"users", "u", 0, USER_IDS}, {"items", "i", 0, ITEM_IDS}, {"pairs", "p", 0, PAIR_NUMBERS}, {0}};
+    for (; n < BLOCKS && from->blocks[n].name != NULL; n++) {
+        bench_block_of(&from->blocks[n], groups, of[n], &blocks[n]);
+        blocks[n].side = sides ? blocks[n].side : 0;
+    }
     const struct net_head head = {.name = "click", .of = "top", .loss = "logloss", .weight = 1};
     for (uint32_t t = 0; t < 2; t++) {
         tables[t].dim = DIM;
@@ -167,10 +124,8 @@ static struct model *model_of(const struct bench_net *from, bool sides, bool fro
     struct model *m;
     struct err err;
     uint32_t block;
-    if (model_new(&options, &m, &block, &err) != 0) {
-        fprintf(stderr, "%s: %s\n", from->name, err.message);
-        exit(1);
-    }
+    if (model_new(&options, &m, &block, &err) != 0)
+        bench_die(from->name, &err);
     return m;
 }
 
@@ -216,10 +171,10 @@ static double train(struct model *m, const struct data *d)
 {
     struct model_report report;
     struct model_update *u = model_update_new(m);
-    const double began = now_s();
+    const double began = bench_now_s();
     model_update_feed(u, &d->samples);
     model_update_finish(u, 0, &report);
-    const double took = now_s() - began;
+    const double took = bench_now_s() - began;
     model_update_free(u);
     return took;
 }
@@ -228,9 +183,9 @@ static double score(struct model *m, const struct data *d)
 {
     static float p[CANDIDATES_MAX];
     float *ret_p[1] = {p};
-    const double began = now_s();
+    const double began = bench_now_s();
     model_predict(m, &d->samples, ret_p);
-    return now_s() - began;
+    return bench_now_s() - began;
 }
 
 // ---- turns ------------------------------------------------------------------------------------------------

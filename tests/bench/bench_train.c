@@ -7,15 +7,11 @@
 // bench_step.c.
 //
 //     bench_train [bf16]      with packed weights in bf16
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
 #include "base/mem.h"
 #include "base/rng.h"
 #include "models/gemm.h"
 #include "models/net.h"
+#include "tests/bench/bench.h"
 
 enum {
     FIELDS = 20,
@@ -41,27 +37,19 @@ struct bench {
     double sum; // keeps results alive
 };
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static struct net *bench_net(void)
 {
     static struct net_input inputs[FIELDS];
     static char of[FIELDS][NET_NAME];
+    static const struct bench_group groups[] = {{"fields", "f", 0, FIELDS}, {0}};
+    static const struct bench_block bottom = {
+        "bottom", "mlp", "fields", 0, {BENCH_WIDTHS("mlp", 512, 256, 128)}};
     for (uint32_t i = 0; i < FIELDS; i++) {
         inputs[i] = (struct net_input){.kind = NET_INPUT_ID, .dim = DIM};
         snprintf(inputs[i].name, NET_NAME, "f%u", i);
-        snprintf(of[i], NET_NAME, "f%u", i);
     }
-    struct net_block block = {.name = "bottom",
-                              .kind = "mlp",
-                              .n_of = FIELDS,
-                              .of = of,
-                              .options = {{"mlp", .dims = {512, 256, 128}}}};
+    struct net_block block;
+    bench_block_of(&bottom, groups, of, &block);
     struct net_head head = {.name = "click", .of = "bottom", .loss = "logloss", .weight = 1};
     struct net_spec spec = {.n_inputs = FIELDS,
                             .n_blocks = 1,
@@ -72,10 +60,8 @@ static struct net *bench_net(void)
                             .batch = BATCH};
     struct net *net;
     struct err err;
-    if (net_new(&spec, &net, NULL, &err) < 0) {
-        fprintf(stderr, "%s\n", err.message);
-        exit(1);
-    }
+    if (net_new(&spec, &net, NULL, &err) < 0)
+        bench_die("mlp", &err);
     return net;
 }
 
@@ -221,18 +207,16 @@ int main(int argc, char **argv)
     enum packed_kernel kernel;
     gemm_setup();
     const bool bf16 = argc > 1 && strcmp(argv[1], "bf16") == 0;
-    if (packed_kernel_choose(bf16 ? PACKED_BF16 : PACKED_AUTO, &kernel, &err) != 0) {
-        fprintf(stderr, "%s\n", err.message);
-        return 1;
-    }
+    if (packed_kernel_choose(bf16 ? PACKED_BF16 : PACKED_AUTO, &kernel, &err) != 0)
+        bench_die("kernel", &err);
     bench_init(&b, kernel);
     double best[WAYS];
     for (uint32_t turn = 0; turn < TURNS + 1; turn++)
         for (uint32_t i = 0; i < WAYS; i++) {
-            double t = now_s();
+            double t = bench_now_s();
             for (uint32_t s = 0; s < STEPS; s++)
                 ways[i].run(&b);
-            t = (now_s() - t) / STEPS;
+            t = (bench_now_s() - t) / STEPS;
             best[i] = turn <= 1 || t < best[i] ? t : best[i]; // the first only warms up
         }
     printf("%s, %s, batch %d\n", gemm_kernel(), packed_kernel_name(kernel), BATCH);
