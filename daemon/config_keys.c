@@ -229,7 +229,7 @@ const struct config_key config_keys[] = {
     {"update.brakes.row_norm_max", CONFIG_NUMBER, AT(update.brakes.row_norm_max), 0, 1e9, "1000",
      .text = "Norm of a row at most; 0: off."},
     {"update.brakes.min_samples", CONFIG_COUNT, AT(update.brakes.min_samples), 1, 1e15, "1000",
-     .text = "Windows of fewer samples are not judged by their metrics."},
+     .text = "Windows of fewer samples, and those of the bootstrap, are not judged by their metrics."},
 
     SECTION("publish", "What an update changed, for those who serve elsewhere."),
     {"publish.topic", CONFIG_TOPIC, AT(publish.topic), .min = 1, .fallback = "freshet-deltas",

@@ -26,7 +26,8 @@ struct follow {
     uint64_t base, version;
     struct digest dense;
     int64_t offsets[FOLLOW_PARTITIONS]; // after the newest whole version; -1: the beginning
-    int32_t partition;                  // where the base's versions are
+    bool met;                           // a version of the copy's base was seen in the topic
+    bool other;                         // before that, one of another base
     // The version that is coming in.
     bool open;
     struct delta_begin begin;
@@ -98,10 +99,16 @@ static int follow_load_tables(struct follow *f, struct rd *r, struct err *err)
     return r->bad ? err_set(err, ERR_CORRUPT, "the copy's record is cut short") : 0;
 }
 
-static int follow_load(struct follow *f, struct err *err)
+static int follow_load(struct follow *f, const char *dir, struct err *err)
 {
     struct buf b = {0};
     bool found;
+    if (state_blob_get(f->state, "model", &b, &found, err) != 0)
+        return -1;
+    buf_done(&b);
+    if (found)
+        return err_set(err, ERR_INVALID,
+                       "%s is a daemon's state: a copy needs a directory of its own as --state", dir);
     if (state_blob_get(f->state, "dense", &f->copy.dense, &found, err) != 0 ||
         state_blob_get(f->state, "learned", &f->copy.learned, &found, err) != 0 ||
         state_blob_get(f->state, "follow", &b, &found, err) != 0)
@@ -121,6 +128,8 @@ static int follow_load(struct follow *f, struct err *err)
                 memcpy(&f->dense, dense, sizeof f->dense);
                 memcpy(f->offsets, offsets, sizeof f->offsets);
             }
+            for (int p = 0; p < FOLLOW_PARTITIONS; p++)
+                f->met |= f->offsets[p] >= 0;
             result = follow_load_tables(f, &r, err);
         }
     }
@@ -130,13 +139,33 @@ static int follow_load(struct follow *f, struct err *err)
 
 // ---- a version --------------------------------------------------------------------------------------------
 
+static int follow_damaged(const struct delta_head *head, struct err *err)
+{
+    return err_context(err, "version %llu is damaged; begin a new copy with --from",
+                       (unsigned long long)head->version);
+}
+
+// Whether the version is one to pass over: a topic may begin with what a copy made by --from has already, and with
+// versions of bases before it.
+static bool follow_passed(struct follow *f, const struct delta_head *head)
+{
+    if (f->base == head->base) {
+        f->met = true;
+        return head->version <= f->version; // or delivered again: at least once
+    }
+    if (f->base == 0 || f->met)
+        return false;
+    f->other = true;
+    return true;
+}
+
 static int follow_begin(struct follow *f, const struct delta_head *head, struct rd *r, struct err *err)
 {
-    if (delta_get_begin(r, &f->begin, err) != 0)
-        return -1;
     f->open = false;
-    if (f->base == head->base && head->version <= f->version)
-        return 0; // delivered again: at least once
+    if (follow_passed(f, head))
+        return 0;
+    if (delta_get_begin(r, &f->begin, err) != 0)
+        return follow_damaged(head, err);
     if (f->base != 0 && f->base != head->base)
         return err_set(
             err, ERR_GAP,
@@ -152,7 +181,8 @@ static int follow_begin(struct follow *f, const struct delta_head *head, struct 
     for (uint32_t t = 0; t < f->begin.n_tables; t++) {
         f->map[t] = copy_table(&f->copy, f->begin.tables[t].name, f->begin.tables[t].dim);
         if (f->map[t] < 0)
-            return err_set(err, ERR_GAP, "table %.*s has another dim than in the copy",
+            return err_set(err, ERR_GAP,
+                           "table %.*s has another dim than in the copy; begin a new copy with --from",
                            (int)f->begin.tables[t].name.len, f->begin.tables[t].name.s);
     }
     f->open = true;
@@ -271,15 +301,19 @@ static int follow_end(struct follow *f, const struct delta_head *head, struct rd
     uint64_t rows;
     uint64_t tombstones;
     if (delta_get_end(r, &end, err) != 0 || follow_rows(f, false, &rows, &tombstones, err) != 0)
-        return -1;
+        return follow_damaged(head, err);
     if (rows != end.rows || tombstones != end.tombstones)
-        return err_set(
-            err, ERR_GAP, "version %llu has %llu rows and %llu tombstones, its end says %llu and %llu",
-            (unsigned long long)f->coming, (unsigned long long)rows, (unsigned long long)tombstones,
-            (unsigned long long)end.rows, (unsigned long long)end.tombstones);
+        return err_set(err, ERR_GAP,
+                       "version %llu has %llu rows and %llu tombstones, its end says %llu and %llu; begin a "
+                       "new copy with --from",
+                       (unsigned long long)f->coming, (unsigned long long)rows,
+                       (unsigned long long)tombstones, (unsigned long long)end.rows,
+                       (unsigned long long)end.tombstones);
     if (!digest_equal(hasher_digest(f->checksum), end.checksum))
-        return err_set(err, ERR_DIGEST, "version %llu does not have the checksum that its end says",
-                       (unsigned long long)f->coming);
+        return err_set(
+            err, ERR_DIGEST,
+            "version %llu does not have the checksum that its end says; begin a new copy with --from",
+            (unsigned long long)f->coming);
     if (follow_dense(f, err) != 0 || follow_digests(f, &end, err) != 0 ||
         follow_rows(f, true, &rows, &tombstones, err) != 0)
         return -1;
@@ -288,7 +322,9 @@ static int follow_end(struct follow *f, const struct delta_head *head, struct rd
     if (head->format > 1) // the first did not tell
         follow_take(&f->copy.learned, &f->learned_coming);
     f->open = false;
+    f->base = head->base;
     f->version = f->coming;
+    f->met = true;
     f->dense = f->begin.dense;
     if (m->partition < FOLLOW_PARTITIONS)
         f->offsets[m->partition] = m->offset + 1;
@@ -306,20 +342,15 @@ static int follow_message(struct follow *f, const struct reader_message *m, stru
     struct rd r = rd_of(m->value.s, m->value.len);
     if (delta_get_head(&r, &head, err) != 0)
         return err_context(err, "message at partition %d offset %lld", m->partition, (long long)m->offset);
-    if (head.kind == DELTA_BEGIN) {
-        if (follow_begin(f, &head, &r, err) != 0)
-            return -1;
-        if (f->open)
-            f->base = head.base;
-        return 0;
-    }
+    if (head.kind == DELTA_BEGIN)
+        return follow_begin(f, &head, &r, err);
     if (!f->open || head.version != f->coming)
         return 0; // pieces of a version that is here already, or whose begin came before we did
     if (head.chunk != f->chunk) {
         if (head.chunk < f->chunk)
             return 0; // a piece that was delivered again
-        return err_set(err, ERR_GAP, "version %llu: piece %u is missing", (unsigned long long)f->coming,
-                       f->chunk);
+        return err_set(err, ERR_GAP, "version %llu: piece %u is missing; begin a new copy with --from",
+                       (unsigned long long)f->coming, f->chunk);
     }
     f->chunk++;
     if (head.kind == DELTA_END)
@@ -378,7 +409,7 @@ static int follow_open(struct follow *f, struct err *err)
     engine_state_options(f->cli->config, &options);
     for (int p = 0; p < FOLLOW_PARTITIONS; p++)
         f->offsets[p] = -1;
-    if (state_open(dir, &options, &f->state, err) != 0 || follow_load(f, err) != 0)
+    if (state_open(dir, &options, &f->state, err) != 0 || follow_load(f, dir, err) != 0)
         return -1;
     if (from != NULL && f->version > 0)
         return err_set(err, ERR_INVALID, "%s holds a copy already: --from begins a new one, in a new --state",
@@ -428,7 +459,15 @@ static int follow_loop(struct follow *f, struct err *err)
             return -1;
         if (found && follow_message(f, &message, err) != 0)
             return -1;
-        if (!found && once && reader_caught_up(f->reader))
+        if (found || !reader_caught_up(f->reader))
+            continue;
+        if (f->other && !f->met)
+            return err_set(
+                err, ERR_GAP,
+                "the topic has nothing of the copy's base %016llx, but versions of another: begin a "
+                "new copy with --from a state of that base",
+                (unsigned long long)f->base);
+        if (once)
             break;
     }
     return state_commit_wait(f->state, err);

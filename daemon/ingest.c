@@ -111,10 +111,12 @@ static void ingest_bad(struct ingest *in, const struct ingest_part *part, const 
     header_put(&headers, "__connect.errors.exception.message", str_of(e->detail));
     snprintf(topic, sizeof topic, "%s%s", from, in->config->dlq_suffix);
     struct str raw = e->raw;
-    if (raw.len > DLQ_RAW_BYTES) {
-        snprintf(number, sizeof number, "%u", raw.len);
-        header_put(&headers, "freshet.cut_from_bytes", str_of(number));
+    uint64_t whole = e->cut_from > 0 ? e->cut_from : raw.len;
+    if (raw.len > DLQ_RAW_BYTES)
         raw.len = DLQ_RAW_BYTES;
+    if (raw.len < whole) {
+        snprintf(number, sizeof number, "%llu", (unsigned long long)whole);
+        header_put(&headers, "freshet.cut_from_bytes", str_of(number));
     }
     state_outbox_put(in->state, str_of(topic), e->key, raw, buf_str(&headers));
     buf_done(&headers);

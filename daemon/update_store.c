@@ -238,8 +238,14 @@ int updater_load(struct updater *u, struct err *err)
 {
     struct buf blob = {0};
     bool found;
+    bool copy = false;
     int result = state_blob_get(u->state, "model", &blob, &found, err);
-    if (result == 0)
+    if (result == 0 && !found)
+        result = state_blob_get(u->state, "follow", &blob, &copy, err);
+    if (result == 0 && copy)
+        result =
+            err_set(err, ERR_INVALID, "the directory holds the copy of `freshet follow`, which is no state");
+    else if (result == 0)
         result = found ? updater_load_stored(u, &blob, err) : updater_load_new(u);
     buf_done(&blob);
     return result;

@@ -100,6 +100,7 @@ struct event {
     char detail[160]; // what exactly is wrong, for the exception.message header
     struct str key;
     struct str raw;
+    uint64_t cut_from; // how long it was, where `raw` is only its beginning; else 0
 };
 
 // Decodes one message. One decoder per thread; it owns the parser's buffers.

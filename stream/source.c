@@ -255,7 +255,8 @@ static struct str source_keep(struct arena *arena, struct str bytes)
 
 static void source_cut(const struct source_raw *raw, struct str key, struct str value, struct event *e)
 {
-    *e = (struct event){.kind = EVENT_BAD, .bad = EVENT_BAD_SIZE, .key = key, .raw = value};
+    *e = (struct event){
+        .kind = EVENT_BAD, .bad = EVENT_BAD_SIZE, .key = key, .raw = value, .cut_from = raw->cut_from};
     snprintf(e->detail, sizeof e->detail, "the message has %" PRIu64 " bytes, the first %u are kept",
              raw->cut_from, value.len);
 }

@@ -93,6 +93,52 @@ def corpus(freshet, lines):
     freshet.equal(json.loads(r.stdout)["dlq"], reasons, "the summary counts them by reason")
 
 
+def cut(freshet):
+    """Of what no broker takes in one message the beginning comes, and how long it was."""
+    most = 900 << 10
+    lines = [f"{n}" + "x" * (n - 7) + "\xe9" for n in (most, most + 1, 1 << 20, 3 << 20)]
+    with open(freshet.path("long.jsonl"), "w", encoding="latin-1") as f:
+        f.write("".join(line + "\n" for line in lines))
+    lengths = [len(line) for line in lines]
+    r = freshet.run("replay", "--events", freshet.path("long.jsonl"), "--state", freshet.path("long"),
+                    "--dlq", freshet.path("long-dlq"), *QUIET)
+    rows = dlq_rows(freshet.path("long-dlq"))
+    freshet.equal((r.returncode, len(rows)), (0, len(lines)), "long messages are dead letters " + r.stderr)
+    kept = [most, most, 64 << 10, 64 << 10]  # over 1 MiB a line is not read whole
+    freshet.check([original(row) for row in rows] == [line.encode("latin-1")[:n] for line, n in zip(lines, kept)], "with their beginning")
+    freshet.equal([row["headers"].get("freshet.cut_from_bytes") for row in rows],
+                  [str(n) if n > most else None for n in lengths], "a header says of how many bytes, if there were more")
+
+
+def as_committed(freshet, lines):
+    """A log that is not the one that was recorded is told from it, and a record that has lost its beginning says so."""
+    def log(name, lines):
+        with open(freshet.path(name), "w") as f:
+            f.write("".join(line + "\n" for line in lines))
+        return ["--events", freshet.path(name), *QUIET]
+
+    def again(name, lines, *more, state="recorded"):
+        return freshet.run("replay", "--as-committed", "--state", freshet.path(state), *log(name, lines), *more)
+
+    small = ["--set", "state.commit_events=300"]
+    r = freshet.run("replay", "--state", freshet.path("recorded"), *log("same", lines), *small)
+    before = digests(freshet, freshet.path("recorded"))
+    freshet.equal((r.returncode, again("same", lines).returncode), (0, 0), "the log that was recorded: equal")
+    for what, changed in (("another user", {"user_id": "nobody"}),
+                          ("another timestamp", {"timestamp": json.loads(lines[0])["timestamp"] + 60001})):
+        event = {**json.loads(lines[1000]), **changed}
+        r = again("changed", [*lines[:1000], json.dumps(event), *lines[1001:]])
+        one_message(freshet, r, ["differs from the committed one"], f"one line with {what} is told")
+        told = json.loads(r.stdout)
+        freshet.check(not told["equal"] and told["committed"] != told["replayed"] and told["committed"] == before, "with both digests")
+    one_message(freshet, again("cut", lines[:-500]), ["more messages", "events"], "a log that is cut short")
+    keep = [x for key in ("state.samples_keep=10s", "join.window=5s", "dedupe.window=5s", "update.every=10s") for x in ("--set", key)]
+    freshet.run("replay", "--state", freshet.path("forgot"), *log("same", lines), *keep, "--set", "state.commit_events=50")
+    one_message(freshet, again("same", lines, *keep, state="forgot"), ["begins at commit", "older than the samples"],
+                "a record without its beginning")
+    freshet.equal(digests(freshet, freshet.path("recorded")), before, "the recorded state stays as it was")
+
+
 # ---- config ------------------------------------------------------------------------------------------
 
 def config(freshet):
@@ -261,6 +307,8 @@ def main():
     f = Freshet()
     lines = f.run("simulate", "--events", "4000", "--seed", "5").stdout.splitlines()
     corpus(f, lines)
+    cut(f)
+    as_committed(f, lines)
     config(f)
     damaged(f, f.path("clean"))
     truncated(f, f.path("clean"))

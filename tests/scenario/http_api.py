@@ -268,6 +268,30 @@ def any_port(f):
     f.equal(daemon.stop(), 0, "ends well")
 
 
+def filled(f):
+    """Bodies of all requests together have a bound: beyond it a request is told to try again, and can once there is room."""
+    daemon = f.start_daemon("--set", "http.body=31MiB", state="fourth")
+    body = b'{"user_id": "u", "items": ["i"]}' + b" " * (24 << 20)
+    head = f"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
+    def answer(s):
+        got = b""
+        while True:
+            more = s.recv(65536)
+            if not more:
+                return got
+            got += more
+
+    with socket.create_connection(("127.0.0.1", f.port)) as first:
+        first.sendall(head + body[:-1])
+        problem(f, f.post("/v1/score", body), 503, ["try again"], "a body beyond what is left")
+        f.equal(f.get("/healthz").status, 200, "what needs no room is answered")
+        first.sendall(body[-1:])
+        f.check(b" 200 " in answer(first)[:16], "the one that has its room is answered")
+    f.equal(f.post("/v1/score", body).status, 200, "and then the next")
+    f.equal(daemon.stop(), 0, "ends well")
+
+
 def main():
     f = harness.Freshet()
     f.start_broker()
@@ -283,6 +307,7 @@ def main():
     cli(f, daemon, user, item)
     token(f)
     any_port(f)
+    filled(f)
     return f.summary()
 
 

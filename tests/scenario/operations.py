@@ -56,6 +56,31 @@ def switched_off(f):
         f.equal(json.loads(r.stdout)["duplicates"], wanted, f"dedupe.window {window}: {wanted} duplicates")
 
 
+def default(f):
+    """The config that is built in, as it is printed and as the reference explains it, does the same."""
+    events = f.run("simulate", "--events", "3000", "--rate", "3").stdout
+    printed = write(f.path("printed.yaml"), f.run("check", "--print-default").stdout)
+    reference = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "docs", "freshet.reference.yaml")
+    told = []
+    for config in [], ["-c", printed], ["-c", reference]:
+        r = f.run("replay", *config, "--events", "-", "--set", "update.bootstrap.samples=1000", input=events)
+        told.append({**json.loads(r.stdout or "{}"), "seconds": 0})
+    f.check(told[0]["version"] > 0 and told[0] == told[1] == told[2], "what is built in, printed and explained is one config")
+
+
+def waiting(f):
+    """Of what waits for feedback the oldest 100 are shown, as the contract joins them."""
+    begin = 1767225600000
+    shown = [{"type": "impression", "user_id": "u", "item_id": f"i{n * 37 % 130}", "timestamp": begin + n * 37 % 130} for n in range(130)]
+    clicks = [{"type": "click", "user_id": "u", "item_id": f"i{n}", "timestamp": begin + 1000 + n} for n in (0, 99, 100)]
+    later = {"type": "click", "user_id": "v", "item_id": "i1", "timestamp": begin + 60000}
+    events = "".join(json.dumps(e) + "\n" for e in [*shown, *clicks, later])
+    f.run("replay", "--events", "-", "--state", f.path("waiting"), input=events)
+    got = json.loads(f.run("get", "user", "u", "--state", f.path("waiting"), "--json").stdout)["pending"]
+    f.equal(got, [{"item_id": f"i{n}", "ts": begin + n, "due": begin + n + 600_000, "labels": ["click"] if n in (0, 99) else []}
+                  for n in range(100)], "the 100 oldest of 130 that wait, with their labels")
+
+
 # ---- reload ------------------------------------------------------------------------------------------
 
 def log_has(d, text, times=1):
@@ -132,6 +157,8 @@ def main():
     f = Freshet()
     check(f)
     switched_off(f)
+    default(f)
+    waiting(f)
     reload(f)
     stop(f)
     return f.summary()

@@ -143,6 +143,30 @@ def off_and_on(f):
         f.check([got[n] for n in sorted(got)] == exported(f, "state"), f"{topic} has the whole log")
 
 
+def too_long(f):
+    """Samples that a message cannot hold are passed over, logged and counted; the rest has its place."""
+    limit = 1500
+    d = f.start_daemon(*QUICK, "--set", "publish.samples.topic=short", "--set", "update.enabled=false", "-X", f"message.max.bytes={limit}")
+    lines = [f"u{n:0200}\t" + json.dumps({"type": "impression", "user_id": f"u{n:0200}", "item_id": f"i{n:0250}",
+                                          "request_id": f"r{n:0250}", "timestamp": BEGIN + 20 * HOUR + HOUR // 2 + n}) for n in range(50)]
+    subprocess.run([kcat(), "-P", "-b", f.broker, "-t", "events", "-K", "\t"], input="\n".join(lines), text=True, check=True)
+    f.sent += len(lines)
+    r = f.simulate("--events", "300", "--seed", "99", "--rate", "1", "--start", str(BEGIN + 20 * HOUR + 2 * HOUR // 3))
+    f.equal(r.returncode, 0, "some samples of which nobody could make a message, and others")
+    wait_until(lambda: f.settled() and all_published(f), 60, "all that is short enough")
+    count = metric(f, 'freshet_samples_missed_total{by="length"}')
+    d.stop()
+    got, dropped = consumed(messages(f, "short"))
+    want = exported(f, "state")
+    gone = [line for line in want if json.loads(line)["sample"] not in got]
+    f.check([got[n] for n in sorted(got)] == [line for line in want if line not in gone] and dropped == 0,
+            f"{len(got)} samples are in the topic, in order")
+    f.check(len(gone) == len(lines) and min(map(len, gone)) > limit - 300 and max(map(len, got.values())) < limit,
+            f"{len(gone)} are too long for messages of {limit} bytes")
+    f.equal(count, float(len(gone)), "which are counted")
+    f.check("too long for the samples topic" in d.stderr(), "and logged")
+
+
 def bounded(f):
     """A producer that reaches nobody: the log stays within its bound, and what the topic misses is counted."""
     options = [*QUICK, *TOPIC, "--set", "state.samples_bytes=100kB"]
@@ -185,10 +209,11 @@ def main():
     rng = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
     f = Freshet()
     # The embedded broker keeps 5 MB a partition: repetitions must not push out what they repeat.
-    f.start_broker("--topic", "samples:12", "--topic", "others:4", "--topic", "late:2")
+    f.start_broker("--topic", "samples:12", "--topic", "others:4", "--topic", "late:2", "--topic", "short:3")
     begin = time.monotonic()
     whole(f, kills, rng)
     off_and_on(f)
+    too_long(f)
     bounded(f)
     print(f"      {time.monotonic() - begin:.0f} s")
     return f.summary()

@@ -322,6 +322,7 @@ Test(source_file, lines_of_all_shapes)
     cr_assert(e[1]->bad == EVENT_BAD_JSON && e[1]->raw.len == EVENT_MESSAGE_BYTES);
     cr_assert(e[2]->bad == EVENT_BAD_SIZE && e[2]->raw.len < EVENT_MESSAGE_BYTES && e[2]->raw.s[0] == 'x');
     cr_assert_str_eq(e[3]->detail, "the message has 3145728 bytes, the first 65536 are kept");
+    cr_assert(e[1]->cut_from == 0 && e[2]->cut_from == sizes[1] && e[3]->cut_from == sizes[2]);
     cr_assert(e[4]->kind == EVENT_ACTION && e[4]->ts == 1767225600002 && e[4]->offset == e[3]->next_offset);
     cr_assert(e[5]->bad == EVENT_BAD_SIZE && e[5]->offset == (int64_t)last);
     cr_assert_eq(e[5]->next_offset, (int64_t)b.len);
