@@ -6,7 +6,10 @@
 
 #include "base/mem.h"
 
-enum { ARENA_BLOCK = 256 << 10 };
+enum {
+    ARENA_FIRST = 16 << 10, // what a request needs: malloc has it without asking the kernel for pages
+    ARENA_BLOCK = 256 << 10,
+};
 
 struct arena_block {
     struct arena_block *next;
@@ -22,12 +25,21 @@ static struct arena_block *arena_block_new(size_t size)
     return b;
 }
 
+// Each twice the one before.
+static size_t arena_block_size(const struct arena *a)
+{
+    if (a->now == NULL)
+        return ARENA_FIRST;
+    return a->now->size < ARENA_BLOCK / 2 ? a->now->size * 2 : ARENA_BLOCK;
+}
+
 // The next block that holds `size` bytes: one kept from before, or a new one put after `now`.
 static void arena_advance(struct arena *a, size_t size)
 {
     struct arena_block *next = a->now != NULL ? a->now->next : a->first;
     if (next == NULL || next->size < size) {
-        struct arena_block *b = arena_block_new(size > ARENA_BLOCK ? size : ARENA_BLOCK);
+        size_t usual = arena_block_size(a);
+        struct arena_block *b = arena_block_new(size > usual ? size : usual);
         b->next = next;
         if (a->now != NULL)
             a->now->next = b;

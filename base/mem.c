@@ -10,18 +10,20 @@
 
 enum {
     HUGE_PAGE = 2 << 20,
+    PAGE = 4 << 10,
     ARENAS = 2,          // of malloc: what one thread frees another can use
     MAPPED = 256 << 10,  // from so many bytes on a block is pages of its own; a segment of bodies is
     TRIMMED = 4 << 20,   // so much at the top of the heap is kept
     HUGE_FROM = 8 << 20, // bytes from which on a block is worth huge pages
 };
 
-// A large block is filled from its beginning: by huge pages that costs a fault in 2 MiB instead of 512.
+// A large block is filled from its beginning: by huge pages that costs a fault in 2 MiB instead of 512. The advice
+// covers the whole of its mapping, odd ends too: mremap moves one mapping and refuses two, and realloc would copy.
 static void mem_huge(void *p, size_t size)
 {
-    uintptr_t from = ((uintptr_t)p + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    uintptr_t to = ((uintptr_t)p + size) / HUGE_PAGE * HUGE_PAGE;
-    if (size >= HUGE_FROM && from < to)
+    uintptr_t from = (uintptr_t)p / PAGE * PAGE;
+    uintptr_t to = ((uintptr_t)p + size + PAGE - 1) / PAGE * PAGE;
+    if (size >= HUGE_FROM)
         (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
 }
 
@@ -88,6 +90,17 @@ void mem_unmap_behind(void *p, size_t done, size_t *io_gone)
         return;
     (void)madvise((char *)p + *io_gone, gone - *io_gone, MADV_DONTNEED);
     *io_gone = gone;
+}
+
+void mem_populate(struct mem_span span)
+{
+#ifdef MADV_POPULATE_WRITE // Linux 5.14
+    uintptr_t from = (uintptr_t)span.p / PAGE * PAGE;
+    if (span.n > 0)
+        (void)madvise((void *)from, (uintptr_t)span.p + span.n - from, MADV_POPULATE_WRITE);
+#else
+    (void)span;
+#endif
 }
 
 // Setting a threshold also keeps glibc from raising it, up to 32 MiB, when large blocks are freed: these would

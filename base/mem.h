@@ -21,6 +21,15 @@ void mem_unmap(void *p, size_t size);
 // twice.
 void mem_unmap_behind(void *p, size_t done, size_t *io_gone);
 
+// Part of a mem_map that will be filled soon.
+struct mem_span {
+    const void *p;
+    size_t n; // bytes, may be 0
+};
+// Makes its pages, so that who fills it need not wait for them: a huge page is to be zeroed first. A hint, for a
+// thread that has the time. What was unmapped meanwhile does no harm.
+void mem_populate(struct mem_span span);
+
 // For main, before anything else: what is freed goes back to the system, and stays in no thread's own heap.
 void mem_setup(void);
 

@@ -108,7 +108,7 @@ int check_command(struct cli *cli)
         return EXIT_DONE;
     }
     gemm_setup();
-    if (explain_warnings(config, &err) != 0)
+    if (config_check_profiles(config, &err) != 0 || explain_warnings(config, &err) != 0)
         return cli_fail(cli, &err);
     struct budget budget;
     enum packed_kernel kernel;

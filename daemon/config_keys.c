@@ -433,7 +433,8 @@ const struct config_key config_smooth_keys[] = {
 
 const struct config_key config_bucketize_keys[] = {
     {"quantiles", CONFIG_COUNT, IN(struct config_feature, quantiles), 2, 65,
-     .text = "So many buckets of equal share, learned from the samples of the first update; bucket 0 until then."},
+     .text = "So many buckets of equal share, learned by the first update at whose end samples have given 100 values "
+             "a bucket; bucket 0 until then."},
     {0},
 };
 
@@ -465,9 +466,10 @@ const struct config_key config_rank_keys[] = {
 const struct config_key config_block_keys[] = {
     {"name", CONFIG_OWN, .text = "What later blocks and heads call it."},
     {"of", CONFIG_OWN,
-     .text = "A list of features and earlier blocks; `all` is every feature, all.user, all.item, all.context, "
-             "all.cross and all.request (user or context) those of a side, all.ids, all.numbers, all.sequences "
-             "and all.plain (no sequences) those of a kind."},
+     .text = "A list of features and earlier blocks; `all` is every feature but the `length` of a head, all.user, "
+             "all.item, all.context, all.cross and all.request (user or context) those of a side, all.ids, "
+             "all.numbers, all.sequences and all.plain (no sequences) those of a kind, all.fields the ids of the "
+             "width that most of them have."},
     {"side", CONFIG_OWN, .choices = "user|item",
      .text = "A tower: nothing in it may be of another side (the user's may see the context). What it gives of an item "
              "is kept while a version is served (item_cache)."},

@@ -16,8 +16,9 @@ enum { CONFIG_PAIRS_MAX = 1024 }; // that an option names
 struct reading {
     struct config_loader *l;
     struct config_model *m;
-    const struct tree_node *n;  // the entry of the block or head
-    char name[3 * CONFIG_NAME]; // for messages: "block bottom"
+    const struct tree_node *n;           // the entry of the block or head
+    const struct tree_node *net, *heads; // of the model, or NULL
+    char name[3 * CONFIG_NAME];          // for messages: "block bottom"
 };
 
 static int block_find(const struct config_model *m, const char *name)
@@ -30,6 +31,68 @@ static int block_find(const struct config_model *m, const char *name)
 
 // ---- what a block reads ------------------------------------------------------------------------------
 
+static bool text_is(const struct tree_node *n, const char *text)
+{
+    return n->kind == TREE_SCALAR && !n->null && strcmp(n->text, text) == 0;
+}
+
+static const struct tree_node *entry_find(const struct tree_node *net, const char *name)
+{
+    for (const struct tree_node *e = net != NULL ? net->first : NULL; e != NULL; e = e->next) {
+        const struct tree_node *n = tree_get(e, "name");
+        if (n != NULL && text_is(n, name))
+            return e;
+    }
+    return NULL;
+}
+
+// Something in the entry, by `of` or by an option, is the name.
+static bool entry_reads(const struct tree_node *entry, const char *name)
+{
+    for (const struct tree_node *v = entry->first; v != NULL; v = v->next) {
+        if (strcmp(v->key, "name") != 0 && text_is(v, name))
+            return true;
+        for (const struct tree_node *c = v->kind == TREE_LIST ? v->first : NULL; c != NULL; c = c->next)
+            if (text_is(c, name))
+                return true;
+    }
+    return false;
+}
+
+// The block `from`, or what it reads, reads `to`. A block that was met is not looked at again.
+static bool entry_leads(const struct tree_node *net, const struct tree_node *from, const char *to,
+                        const struct tree_node **met, uint32_t *n_met)
+{
+    for (uint32_t i = 0; i < *n_met; i++)
+        if (met[i] == from)
+            return false;
+    if (*n_met == CONFIG_BLOCKS_MAX)
+        return false;
+    met[(*n_met)++] = from;
+    if (entry_reads(from, to))
+        return true;
+    for (const struct tree_node *e = net->first; e != NULL; e = e->next) {
+        const struct tree_node *name = tree_get(e, "name");
+        if (name != NULL && name->kind == TREE_SCALAR && !name->null && entry_reads(from, name->text) &&
+            entry_leads(net, e, to, met, n_met))
+            return true;
+    }
+    return false;
+}
+
+// The name is one of a block that is not read yet.
+static int later_fail(const struct reading *r, const struct tree_node *n, const struct tree_node *entry)
+{
+    const struct tree_node *own = tree_get(r->n, "name"), *met[CONFIG_BLOCKS_MAX];
+    uint32_t n_met = 0;
+    if (entry == r->n)
+        return tree_fail(r->l->err, &n->at, "%s: it reads itself", r->name);
+    if (own != NULL && entry_leads(r->net, entry, own->text, met, &n_met))
+        return tree_fail(r->l->err, &n->at, "%s: a cycle, for what it reads, \"%.60s\", depends on it",
+                         r->name, n->text);
+    return tree_fail(r->l->err, &n->at, "%s: block \"%.60s\" must stand before it", r->name, n->text);
+}
+
 // The name, below `key`, is one of a feature or of a block that is read already.
 static int input_check(const struct reading *r, const char *key, const struct tree_node *n)
 {
@@ -40,14 +103,19 @@ static int input_check(const struct reading *r, const char *key, const struct tr
                          tree_quote(n, value, sizeof value));
     if (config_feature_find(c, n->text) >= 0 || block_find(r->m, n->text) >= 0)
         return 0;
+    const struct tree_node *later = entry_find(r->net, n->text);
+    if (later != NULL)
+        return later_fail(r, n, later);
+    const bool in_preset = strncmp(n->at.file, "preset ", strlen("preset ")) == 0;
     struct nearest near;
     nearest_init(&near, n->text);
     for (uint32_t i = 0; i < c->n_features; i++)
         nearest_put(&near, c->features[i].name);
     for (uint32_t i = 0; i < r->m->n_blocks; i++)
         nearest_put(&near, r->m->blocks[i].name);
-    return tree_fail(r->l->err, &n->at, "%s: no feature or earlier block \"%.60s\"%s", r->name, n->text,
-                     nearest_hint(&near));
+    return tree_fail(r->l->err, &n->at, "%s: no feature or earlier block \"%.60s\"%s%s", r->name, n->text,
+                     nearest_hint(&near),
+                     in_preset ? " (this stands in the preset; its \"with\" says what is read)" : "");
 }
 
 static bool of_has(const struct config_block *b, const char *name)
@@ -72,17 +140,19 @@ static const struct selector {
     const char *word;
     uint32_t sides; // features of these and no others; 0: whatever their sides
     bool ids, numbers, sequences;
+    bool usual; // ids: those of the width that most have
 } selectors[] = {
-    {"all", 0, true, true, true},
-    {"all.user", NET_USER, true, true, true},
-    {"all.item", NET_ITEM, true, true, true},
-    {"all.context", NET_CONTEXT, true, true, true},
-    {"all.cross", NET_CROSS, true, true, true},
-    {"all.request", NET_USER | NET_CONTEXT, true, true, true},
-    {"all.ids", 0, true, false, false},
-    {"all.numbers", 0, false, true, false},
-    {"all.sequences", 0, false, false, true},
-    {"all.plain", 0, true, true, false},
+    {"all", 0, true, true, true, false},
+    {"all.user", NET_USER, true, true, true, false},
+    {"all.item", NET_ITEM, true, true, true, false},
+    {"all.context", NET_CONTEXT, true, true, true, false},
+    {"all.cross", NET_CROSS, true, true, true, false},
+    {"all.request", NET_USER | NET_CONTEXT, true, true, true, false},
+    {"all.ids", 0, true, false, false, false},
+    {"all.fields", 0, true, false, false, true},
+    {"all.numbers", 0, false, true, false, false},
+    {"all.sequences", 0, false, false, true, false},
+    {"all.plain", 0, true, true, false, false},
     {0},
 };
 
@@ -92,6 +162,41 @@ static const struct selector *selector_find(const struct tree_node *n)
         if (strcmp(s->word, n->text) == 0)
             return s;
     return NULL;
+}
+
+// The length of which a label is a share is there to divide by: in ms as it is, a net could not bear it. Who wants it
+// names it.
+static bool is_length(const struct reading *r, uint32_t feature)
+{
+    const struct config *c = r->l->c;
+    bool is = (int)feature == c->completion.feature;
+    for (const struct tree_node *h = r->heads != NULL ? r->heads->first : NULL; h != NULL; h = h->next) {
+        const struct tree_node *length = tree_get(h, "length");
+        is |= length != NULL && text_is(length, c->features[feature].name);
+    }
+    return is;
+}
+
+static uint32_t feature_width(const struct config *c, const struct config_feature *f)
+{
+    return f->table < 0 ? 0 : c->tables[f->table].dim;
+}
+
+// That most embeddings have, of equals the greater.
+static uint32_t usual_width(const struct config *c)
+{
+    uint32_t usual = 0, most = 0;
+    for (uint32_t i = 0; i < c->n_features; i++) {
+        const uint32_t width = feature_width(c, &c->features[i]);
+        uint32_t n = 0;
+        for (uint32_t k = 0; k < c->n_features; k++)
+            n += !config_feature_ragged(&c->features[k]) && feature_width(c, &c->features[k]) == width;
+        if (width == 0 || n < most || (n == most && width < usual))
+            continue;
+        most = n;
+        usual = width;
+    }
+    return usual;
 }
 
 static bool selector_takes(const struct selector *s, const struct config *c, uint32_t feature)
@@ -111,10 +216,11 @@ static int of_select(const struct reading *r, struct config_block *b, const stru
                      const struct config_at *at)
 {
     const struct config *c = r->l->c;
-    const uint32_t before = b->n_of;
+    const uint32_t before = b->n_of, width = usual_width(c);
     bool found = false;
     for (uint32_t i = 0; i < c->n_features; i++) {
-        if (!selector_takes(s, c, i))
+        if (!selector_takes(s, c, i) || is_length(r, i) ||
+            (s->usual && feature_width(c, &c->features[i]) != width))
             continue;
         found = true;
         if (!of_has(b, c->features[i].name) && of_add(r, b, c->features[i].name, at) < 0)
@@ -403,10 +509,11 @@ static int block_training_read(const struct reading *r, struct config_block *b)
     return init != NULL ? config_init_read(r->l, r->name, init, true, &b->init) : 0;
 }
 
-static int block_read(struct config_loader *l, struct config_model *m, const struct tree_node *n)
+static int block_read(struct config_loader *l, struct config_model *m, const struct tree_node *n,
+                      const struct tree_node *net, const struct tree_node *heads)
 {
     struct config_block *b = &m->blocks[m->n_blocks];
-    struct reading r = {.l = l, .m = m, .n = n};
+    struct reading r = {.l = l, .m = m, .n = n, .net = net, .heads = heads};
     snprintf(r.name, sizeof r.name, "block %u of models.%s.net", m->n_blocks + 1, m->name);
     b->at = n->at;
     const struct net_kind kind = kind_find(&r);
@@ -504,7 +611,8 @@ static int head_read(struct config_loader *l, struct config_model *m, const stru
 
 // ---- the model ---------------------------------------------------------------------------------------
 
-static int net_read(struct config_loader *l, struct config_model *m, const struct tree_node *net)
+static int net_read(struct config_loader *l, struct config_model *m, const struct tree_node *net,
+                    const struct tree_node *heads)
 {
     char name[2 * CONFIG_NAME];
     snprintf(name, sizeof name, "models.%s.net", m->name);
@@ -513,7 +621,7 @@ static int net_read(struct config_loader *l, struct config_model *m, const struc
     if (config_list_check(l, name, net, 0, CONFIG_BLOCKS_MAX) < 0)
         return -1;
     for (const struct tree_node *c = net->first; c != NULL; c = c->next)
-        if (block_read(l, m, c) < 0)
+        if (block_read(l, m, c, net, heads) < 0)
             return -1;
     return 0;
 }
@@ -529,7 +637,7 @@ static int model_read(struct config_loader *l, const struct tree_node *n)
     snprintf(name, sizeof name, "models.%s", m->name);
     config_entry_init(l, config_model_keys, m);
     if (config_entry_read(l, config_model_keys, name, n, m) < 0 || preset_expand(l, n, &net, &heads) < 0 ||
-        net_read(l, m, net) < 0)
+        net_read(l, m, net, heads) < 0)
         return -1;
     if (heads == NULL || (heads->kind != TREE_LIST && heads->first == NULL && heads->null))
         return tree_fail(l->err, &n->key_at, "%s needs heads: what it predicts", name);

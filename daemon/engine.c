@@ -70,7 +70,7 @@ static int engine_build(struct engine *e, const struct engine_options *options, 
     if (state_open(dir, &state_options, &e->state, err) != 0)
         return -1;
     if (updater_new(e->config, e->features, e->state, options->publish, &e->updater, err) != 0)
-        return -1;
+        return err_context(err, "the state in %s", dir);
     if (!options->read_only)
         engine_kernel_tell(e);
     e->outbox_sent = state_outbox_begin(e->state);

@@ -320,10 +320,11 @@ static void steps_bucket(struct explain *x, uint32_t i)
     const double *edges;
     uint32_t n;
     if (c->quantiles > 0 && !features_quantiles_of(x->f, i, &edges, &n)) {
-        buf_printf(&x->text, "%u quantiles: not learned yet, everything is in bucket 0", c->quantiles);
+        buf_printf(&x->text, "%u quantiles: not learned yet (%u of %u values), everything is in bucket 0",
+                   c->quantiles, features_quantiles_gathered(x->f, i), features_quantiles_need(c->quantiles));
         step_end(x);
     } else if (c->quantiles > 0) {
-        step_edges(x, "quantiles, as the first update learned them", edges, n, v->number);
+        step_edges(x, "quantiles, as learned from the first values", edges, n, v->number);
     } else if (c->equal_buckets > 0) {
         buf_printf(&x->text, "%u equal parts of 0 to 1: ", c->equal_buckets);
         text_number(&x->text, v->number);

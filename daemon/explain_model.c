@@ -219,7 +219,26 @@ static bool feature_is_length(const struct config *config, uint32_t feature)
     for (uint32_t h = 0; h < config->model.n_heads; h++)
         if (config->model.heads[h].length == (int)feature)
             return true;
-    return false;
+    return config->completion.feature == (int)feature;
+}
+
+// Without corrections a sample that has left, or left with its first label, never learns of the labels that come after
+// the first: of a like behind its click nothing is trained.
+static void warn_of_later_labels(const struct config *config)
+{
+    char text[4200];
+    uint64_t labels = 0;
+    for (uint32_t h = 0; h < config->model.n_heads; h++) {
+        labels |= 1ull << config->model.heads[h].label;
+        if (config->model.heads[h].given >= 0)
+            labels |= 1ull << config->model.heads[h].given;
+    }
+    if (config->join.emit == STATE_EMIT_WAIT || config->join.corrections || (labels & (labels - 1)) == 0)
+        return;
+    fprintf(stderr,
+            "%s: warning: the heads have several labels, but with this join.emit those after the first of an "
+            "impression come only with join.corrections: true\n",
+            config_at_text(&config->model.at, text, sizeof text));
 }
 
 int explain_warnings(const struct config *config, struct err *err)
@@ -234,6 +253,7 @@ int explain_warnings(const struct config *config, struct err *err)
     for (uint32_t i = 0; i < config->model.n_blocks; i++)
         if (!node_used(net, config->model.blocks[i].name))
             warn(&config->model.blocks[i].at, "block", config->model.blocks[i].name);
+    warn_of_later_labels(config);
     net_free(net);
     features_net_done(&features);
     return 0;

@@ -62,6 +62,8 @@ int features_read(struct features *f, struct state *s, const struct event *e,
 void features_error(const struct features *f, struct err *ret_err);
 // The buckets and groups of the message that features_read saw last: to count it.
 struct groups *features_groups(struct features *f);
+// The measures of the counters that features_read reads, of whatever they are: bit m for measure m.
+uint32_t features_measures(const struct features *f);
 // Of an impression: items for which the label completion is not defined, its length being missing or not above 0.
 uint32_t features_lengths_missing(struct features *f, const struct event *e,
                                   const struct feature_entities *of);
@@ -118,23 +120,29 @@ void features_text_json(struct state *s, uint64_t id, struct json *j);
 
 // ---- quantiles (features_quantiles.c) ---------------------------------------------------------------------
 
-// Collects what the edges of quantiles are learned from, while an update is fed; NULL: all are known, or there are
-// none. The other functions take NULL.
+// Collects what the edges of quantiles are learned from, while an update is fed, after what earlier updates gathered;
+// NULL: all are known, or there are none. The other functions take NULL.
 struct quantiles;
 struct quantiles *features_quantiles_new(const struct features *f);
 void features_quantiles_free(struct quantiles *q);
 void features_quantiles_put(struct quantiles *q, const struct feature_row *row);
 void features_quantiles_learn(const struct features *f, struct quantiles *q);
-// The blob of the version that the update makes: what was known, and what it learned.
-void features_quantiles_save(const struct features *f, const struct quantiles *q, struct buf *to);
-void features_quantiles_apply(struct features *f, const struct quantiles *q);
+// The blobs of the version that the update makes: edges that were known and that it learned; values gathered where
+// there are too few yet. Each blob has its load: ERR_CORRUPT.
+void features_quantiles_save(const struct features *f, const struct quantiles *q, struct buf *to,
+                             struct buf *gathered);
+void features_quantiles_apply(struct features *f, struct quantiles *q);
 int features_quantiles_load(struct features *f, struct str blob, struct err *err);
+int features_quantiles_load_gathered(struct features *f, struct str blob, struct err *err);
 // Edges that come from elsewhere, for the version that *q makes (NULL: is made here), in place of what is known.
 void features_quantiles_set(struct quantiles **q, uint32_t feature, const double *edges, uint32_t n);
 // False: not learned yet, everything is in bucket 0.
 bool features_quantiles_of(const struct features *f, uint32_t feature, const double **ret_edges,
                            uint32_t *ret_n);
-// The same of the version that q makes.
+// Values of it that were gathered, and how many it takes to learn the edges between so many buckets.
+uint32_t features_quantiles_gathered(const struct features *f, uint32_t feature);
+uint32_t features_quantiles_need(uint32_t quantiles);
+// What features_quantiles_of gives, of the version that q makes.
 bool features_quantiles_next(const struct features *f, const struct quantiles *q, uint32_t feature,
                              const double **ret_edges, uint32_t *ret_n);
 // Edges between `quantiles` buckets of equal share, ascending, at most quantiles - 1. Sorts the values.

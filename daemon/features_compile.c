@@ -206,6 +206,7 @@ void features_free(struct features *f)
 {
     if (f == NULL)
         return;
+    features_quantiles_done(f);
     groups_free(f->groups);
     buf_done(&f->schema);
     free(f);
@@ -230,4 +231,13 @@ bool features_use_profile(const struct features *f)
         used |= (r->attribute.of == CONFIG_OF_USER && r->attribute.name.len > 0) || second;
     }
     return used;
+}
+
+uint32_t features_measures(const struct features *f)
+{
+    uint32_t measures = 0;
+    for (uint32_t i = 0; i < f->n_readings; i++)
+        if (f->readings[i].kind == READING_COUNTER)
+            measures |= 1u << f->readings[i].measure;
+    return measures;
 }

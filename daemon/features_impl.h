@@ -54,6 +54,12 @@ struct learned {
     double edges[CONFIG_EDGES_MAX];
 };
 
+// Values that edges will be learned from, owned.
+struct gathered {
+    uint32_t n;
+    double *values;
+};
+
 struct features {
     const struct config *config;
     struct groups *groups;
@@ -63,9 +69,10 @@ struct features {
     uint32_t n_user;                                // readings of the user's part
     uint32_t reads[CONFIG_FEATURES_MAX][READS_MAX]; // by feature
     uint32_t n_reads[CONFIG_FEATURES_MAX];
-    struct learned learned[CONFIG_FEATURES_MAX]; // edges of quantiles
-    uint64_t small[SMALL_NUMBERS];               // hash_id of "0", "1", ...
-    uint64_t missing;                            // hash_id of ""
+    struct learned learned[CONFIG_FEATURES_MAX];   // edges of quantiles
+    struct gathered gathered[CONFIG_FEATURES_MAX]; // of the served version; none where edges are known
+    uint64_t small[SMALL_NUMBERS];                 // hash_id of "0", "1", ...
+    uint64_t missing;                              // hash_id of ""
     struct buf schema;
     struct err err; // of the last features_read that failed
 };
@@ -77,6 +84,7 @@ int features_body_decode(const struct features *f, struct str segment, uint32_t 
 void features_eval(const struct features *f, uint32_t i, const struct value *values, int64_t ts,
                    struct feature_row *row);
 uint64_t features_small(const struct features *f, int64_t n); // hash_id of the number's text
+void features_quantiles_done(struct features *f);
 // A rate as its levels say, counted from the last parent up: *ret_levels[k] is the smoothed rate of level k.
 double features_rate(const struct features *f, uint32_t i, const struct value *values,
                      double ret_levels[1 + CONFIG_PARENTS_MAX]);

@@ -49,6 +49,7 @@ struct group_cell {
 
 struct message {
     struct groups_of of;
+    uint32_t measures;  // of which counters are fetched
     bool ahead;         // of->user is not known yet
     struct str profile; // of the user
     uint32_t cap_rows;
@@ -154,6 +155,7 @@ static void message_begin(const struct groups *g, struct message *m, const struc
     size_t buckets = g->config->n_buckets;
     size_t cells = g->config->n_groupings + (size_t)1;
     m->of = *of;
+    m->measures = UINT32_MAX;
     m->ahead = ahead;
     m->profile = (struct str){0};
     if (rows > m->cap_rows) {
@@ -389,7 +391,7 @@ static void cell_fetch(const struct groups *g, struct message *m, const struct s
     if (stage == 0 && group_key_of(g, m, grouping, item, &key, &text))
         cell->place = state_group_place(&key);
     if (cell->place != 0)
-        state_group_fetch(s, cell->place, stage);
+        state_group_fetch(s, cell->place, m->measures, stage);
 }
 
 void groups_fetch(struct groups *g, const struct state *s, uint32_t grouping, uint32_t item, uint32_t stage)
@@ -407,12 +409,14 @@ static void message_fetch(const struct groups *g, struct message *m, const struc
     }
 }
 
-void groups_ahead(struct groups *g, const struct state *s, const struct event *e, uint16_t partition)
+void groups_ahead(struct groups *g, const struct state *s, const struct event *e, uint16_t partition,
+                  uint32_t measures)
 {
     if (g->n_ahead == 0 || e->n_items > AHEAD_ITEMS || g->tail - g->head == QUEUE)
         return;
     struct message *m = &g->queue[g->tail++ % QUEUE];
     message_begin(g, m, &(struct groups_of){.event = e, .partition = partition}, true);
+    m->measures = measures;
     for (uint32_t stage = 0; stage < FETCH_STAGES && g->tail - g->head > stage * FETCH_STEP; stage++)
         message_fetch(g, &g->queue[(g->tail - 1 - stage * FETCH_STEP) % QUEUE], s, stage);
 }

@@ -28,9 +28,10 @@ struct groups_of {
 void groups_begin(struct groups *g, const struct groups_of *of);
 
 // Before that, for messages that are ingested in the order of these calls: computes what needs no profile, and starts
-// fetching the groups that will be counted in. The event and its texts must stay until its groups_take, which comes
+// fetching the groups that will be counted in and their counters of these measures (bit m for measure m). The event and its texts must stay until its groups_take, which comes
 // for each of them, and for those that were not seen ahead: the next groups_begin_taken is of this message.
-void groups_ahead(struct groups *g, const struct state *s, const struct event *e, uint16_t partition);
+void groups_ahead(struct groups *g, const struct state *s, const struct event *e, uint16_t partition,
+                  uint32_t measures);
 void groups_take(struct groups *g, const struct event *e);
 void groups_begin_taken(struct groups *g, const struct groups_of *of);
 

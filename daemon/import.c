@@ -252,9 +252,11 @@ static int unknown_check(const struct import *m, struct err *err)
         nearest_init(&near, t->name);
         for (uint32_t k = 0; k < net_param_count(net); k++)
             nearest_put(&near, net_param(net, k)->name);
-        return err_set(err, ERR_INVALID,
-                       "tensor \"%.80s\" is no part of the model that the config declares%s", t->name,
-                       nearest_hint(&near));
+        const bool bare = strcmp(t->name, "weight") == 0; // as `export table` writes it
+        return err_set(
+            err, ERR_INVALID, "tensor \"%.80s\" is no part of the model that the config declares%s", t->name,
+            bare ? "; rows of a table are tables.NAME.weight with tables.NAME.ids, as export model has them"
+                 : nearest_hint(&near));
     }
     return 0;
 }

@@ -286,16 +286,25 @@ int ingest_event(struct ingest *in, uint32_t part, const struct event *e, struct
     return 0;
 }
 
+// What an event counts under, and what an impression's features read.
+static uint32_t ingest_measures(const struct ingest *in, const struct event *e)
+{
+    uint32_t counts = 1u << e->action | (uint32_t)(e->watch_ms > 0) << MEASURE_WATCH_MS;
+    return e->action == ACTION_IMPRESSION ? counts | in->reads : counts;
+}
+
 void ingest_prefetch(const struct ingest *in, uint32_t part, const struct event *e)
 {
     if (e->kind != EVENT_ACTION)
         return;
+    uint16_t partition = (uint16_t)in->parts[part].partition;
+    uint32_t measures = ingest_measures(in, e);
     if (e->event_id != 0)
         state_seen_prefetch(in->state, e->event_id);
-    state_prefetch(in->state, ENTITY_USER, (uint16_t)in->parts[part].partition, e->user);
+    state_prefetch(in->state, ENTITY_USER, partition, e->user, measures);
     for (uint32_t i = 0; i < e->n_items; i++)
-        state_prefetch(in->state, ENTITY_ITEM, 0, e->items[i].id);
-    remember_ahead(in->remember, e, (uint16_t)in->parts[part].partition);
+        state_prefetch(in->state, ENTITY_ITEM, 0, e->items[i].id, measures);
+    remember_ahead(in->remember, e, partition, measures);
 }
 
 // ---- parts and progress -----------------------------------------------------------------------------------
@@ -395,6 +404,7 @@ int ingest_new(const struct config *config, struct features *features, struct st
     in->state = state;
     in->window = -1;
     in->use_profile = features_use_profile(features) || config->state.users_expire_ms > 0;
+    in->reads = features_measures(features);
     in->remember = remember_new(config, features_groups(features), state);
     in->parts = mem_array(INGEST_PARTS_MAX, sizeof *in->parts);
     watermark_init(&in->watermark, INGEST_PARTS_MAX, config->time.out_of_order_ms);

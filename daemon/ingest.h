@@ -62,6 +62,7 @@ struct ingest {
     int64_t window;  // number of the update window that is open, -1 before the first sample
     uint64_t marked; // samples below it belong to a mark
     bool use_profile;
+    uint32_t reads; // measures that features are made of
     struct remember *remember;
     struct delay label_delay; // from impression to label, of the samples that left since the start
     struct buf scratch;

@@ -47,7 +47,7 @@ const struct preset presets[] = {
     {"fibinet",
      "FiBiNET: pairs of the fields, plain and weighed by senet, beside all features, below fully connected "
      "layers.",
-     {{"fields", "all.ids", "What is crossed: of one width, but for output dot by interaction."},
+     {{"fields", "all.fields", "What is crossed: of one width, but for output dot by interaction."},
       {"bilinear", "interaction", "One matrix of each pair, of each field, or of all."},
       {"output", "hadamard", "Of a pair: a vector, or its sum by dot."},
       {"reduction", "3", "Fields by hidden units of the senet."},
@@ -64,7 +64,7 @@ const struct preset presets[] = {
      "  <head>: {of: top}\n"},
     {"fm",
      "A factorization machine: the products of all pairs of fields, and every column by a weight.",
-     {{"fields", "all.ids", "What is crossed, of one width."},
+     {{"fields", "all.fields", "What is crossed, of one width."},
       {"linear", "all", "First order: numbers, and embeddings, which make it one of each id."}},
      "net:\n"
      "  - {name: pairs, fm: {}, of: <fields>}\n"
@@ -121,7 +121,9 @@ const struct preset presets[] = {
      "features, below fully connected layers.",
      {{"long", "clicks",
        "A long sequence, or one kept by item.category; beside it may stand that of its ages."},
-      {"search", "soft", "soft: the 50 nearest of it; none: all, as of the candidate's bucket."},
+      {"search", "soft",
+       "soft: the 50 nearest of it; none: all, which is hard search where it is kept by the candidate's "
+       "bucket."},
       {"heads", "4", "Of the attention over what is found."},
       {"history", "clicks", "The sequence of the last entries."},
       {"candidate", "item_id", "What is searched for and weighed by."},

@@ -113,9 +113,9 @@ void remember_begin(struct remember *r, const struct groups_of *of)
     remember_fetch(r, of, 0);
 }
 
-void remember_ahead(struct remember *r, const struct event *e, uint16_t partition)
+void remember_ahead(struct remember *r, const struct event *e, uint16_t partition, uint32_t measures)
 {
-    groups_ahead(r->groups, r->state, e, partition);
+    groups_ahead(r->groups, r->state, e, partition, measures);
 }
 
 void remember_take(struct remember *r, const struct event *e)

@@ -17,7 +17,7 @@ void remember_free(struct remember *r);
 
 // Some events before it: starts fetching the groups that are known by then; see groups_ahead. remember_take then
 // comes first for every event, and is all there is of one that is left out.
-void remember_ahead(struct remember *r, const struct event *e, uint16_t partition);
+void remember_ahead(struct remember *r, const struct event *e, uint16_t partition, uint32_t measures);
 void remember_take(struct remember *r, const struct event *e);
 // Called first for every message that counts: takes its buckets and starts fetching its groups.
 void remember_begin(struct remember *r, const struct groups_of *of);

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/priority.h"
 #include "daemon/commands.h"
 #include "daemon/http.h"
 #include "daemon/kafka.h"
@@ -136,6 +137,8 @@ static void daemon_applied(struct daemon *d)
 {
     d->apply_at = 0;
     trainer_applied(d->trainer);
+    if (!d->config->update.enabled && d->waiting.samples == 0) // passed over: there is nothing to tell
+        return;
     int64_t now = clock_now_ms(&d->clock);
     struct daemon_update *u = &d->figures.updates[d->figures.n_updates++ % DAEMON_UPDATES_SHOWN];
     *u = (struct daemon_update){.result = d->waiting,
@@ -287,6 +290,7 @@ static bool daemon_slice(struct daemon *d)
     while (daemon_may_ingest(d)) {
         const struct event *const *events;
         uint32_t n;
+        state_make_room(d->engine->state);
         if (source_poll(d->source, SLICE_EVENTS, &events, &n, &err) != 0) {
             daemon_fatal(d, &err);
             return false;
@@ -710,9 +714,12 @@ static int daemon_open(struct daemon *d, struct err *err)
     if (engine_open(d->config, &options, &d->engine, err) != 0)
         return -1;
     daemon_totals_begin(d);
-    if (sink_kafka_new(d->config->producer.list, &d->sink, err) != 0 || daemon_open_samples(d, err) != 0)
-        return -1;
     if (trainer_new(d->engine, daemon_wake, d, &d->trainer, err) != 0)
+        return -1;
+    // The threads of state and trainer are there, those of Kafka, whose events would come later, are not yet.
+    priority_others_background();
+    priority_prompt();
+    if (sink_kafka_new(d->config->producer.list, &d->sink, err) != 0 || daemon_open_samples(d, err) != 0)
         return -1;
     return http_new(d, &d->http, err);
 }

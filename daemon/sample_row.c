@@ -22,6 +22,14 @@ static void get_sample(const struct sample_column *c, const struct sample *s, co
     ret->integer = (int64_t)s->seq;
 }
 
+static void get_impression(const struct sample_column *c, const struct sample *s,
+                           const struct feature_row *row, struct sample_value *ret)
+{
+    (void)c;
+    (void)row;
+    ret->integer = (int64_t)s->impression;
+}
+
 static void get_user(const struct sample_column *c, const struct sample *s, const struct feature_row *row,
                      struct sample_value *ret)
 {
@@ -157,6 +165,7 @@ static void get_feature(const struct sample_column *c, const struct sample *s, c
 
 static const struct sample_column columns_before[] = {
     {.name = "sample", .type = SAMPLE_INT, .get = get_sample},
+    {.name = "impression", .type = SAMPLE_INT, .get = get_impression},
     {.name = "user_id", .type = SAMPLE_TEXT, .get = get_user},
     {.name = "item_id", .type = SAMPLE_TEXT, .get = get_item},
     {.name = "request_id", .type = SAMPLE_TEXT, .get = get_request},

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // freshet top: the daemon's status again and again. On a terminal it fills the screen (the alternate one, which
-// leaves what was there before) and goes with SIGINT, SIGTERM or ^Z without leaving a trace; elsewhere it is a
-// line each time. Signals go through a pipe, which is waited for together with the time: to block them would not
-// do, for libraries have threads of their own that take them.
+// leaves what was there before), takes keys as they come, of which q ends it, and goes with q, SIGINT, SIGTERM or ^Z
+// without leaving a trace; elsewhere it is a line each time. Signals go through a pipe, which is waited for together
+// with the keys and the time: to block them would not do, for libraries have threads of their own that take them.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,7 +27,10 @@ struct top_loop {
     struct top_frame frame;
     struct buf before, now, out;
     int64_t interval_us;
-    bool screen; // the terminal is ours
+    bool once;
+    bool screen;             // the terminal is ours
+    bool keys;               // so is its input
+    struct termios terminal; // as it was before that
 };
 
 static void top_write(const char *s, size_t n)
@@ -35,13 +39,35 @@ static void top_write(const char *s, size_t n)
     fflush(stdout);
 }
 
+// Keys without waiting for the end of a line, and without an echo; ^C and ^Z stay signals. Who calls it anew, since
+// others may have set the terminal meanwhile, keeps what was there before.
+static void keys_enter(struct top_loop *t)
+{
+    if (!t->keys && (isatty(STDIN_FILENO) == 0 || tcgetattr(STDIN_FILENO, &t->terminal) != 0))
+        return;
+    struct termios raw = t->terminal;
+    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    raw.c_cc[VMIN] = 1;
+    raw.c_cc[VTIME] = 0;
+    t->keys = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0 || t->keys;
+}
+
+static void keys_leave(struct top_loop *t)
+{
+    if (t->keys)
+        tcsetattr(STDIN_FILENO, TCSANOW, &t->terminal);
+    t->keys = false;
+}
+
 // To the alternate screen without a cursor, and back.
 static void screen_enter(struct top_loop *t)
 {
-    if (t->frame.form != TOP_SCREEN || t->screen)
+    if (t->frame.form != TOP_SCREEN || t->once)
         return;
+    keys_enter(t);
     static const char enter[] = "\033[?1049h\033[?25l\033[2J";
-    top_write(enter, sizeof enter - 1);
+    if (!t->screen)
+        top_write(enter, sizeof enter - 1);
     t->screen = true;
 }
 
@@ -51,6 +77,7 @@ static void screen_leave(struct top_loop *t)
     if (t->screen)
         top_write(leave, sizeof leave - 1);
     t->screen = false;
+    keys_leave(t);
 }
 
 static void top_size(struct top_loop *t)
@@ -95,14 +122,6 @@ static int top_fetch(struct top_loop *t, struct err *err)
     return ask_get(t->cli, "/v1/status", &t->now, err);
 }
 
-// ^Z: the terminal is given back, and taken again when we go on.
-static void top_suspend(struct top_loop *t)
-{
-    screen_leave(t);
-    raise(SIGSTOP);
-    screen_enter(t);
-}
-
 static int top_pipe[2] = {-1, -1}; // of the signals: a byte each
 
 static void on_signal(int number)
@@ -116,7 +135,7 @@ static void on_signal(int number)
 
 static int top_signals(struct err *err)
 {
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGWINCH};
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     if (pipe2(top_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
         return err_errno(err, "a pipe");
@@ -126,46 +145,71 @@ static int top_signals(struct err *err)
     return 0;
 }
 
-// The next signal, or 0 where none came in time.
-static int top_signal(int64_t left_us)
+// q is as good as ^C. A terminal that is gone is not asked again.
+static int top_key(struct top_loop *t)
 {
-    uint8_t byte;
-    struct pollfd fd = {.fd = top_pipe[0], .events = POLLIN};
-    if (poll(&fd, 1, (int)((left_us + 999) / 1000)) <= 0 || read(top_pipe[0], &byte, 1) != 1)
-        return 0;
-    return byte;
+    char key = 0;
+    ssize_t n = read(STDIN_FILENO, &key, 1);
+    if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
+        keys_leave(t);
+    return key == 'q' || key == 'Q' ? SIGINT : 0;
 }
 
-// Waits until `until`. 0: the time is over; else the signal that ends it.
+// The next signal, or 0 where none came in time.
+static int top_signal(struct top_loop *t, int64_t left_us)
+{
+    uint8_t byte;
+    struct pollfd fds[] = {{.fd = top_pipe[0], .events = POLLIN},
+                           {.fd = t->keys ? STDIN_FILENO : -1, .events = POLLIN}};
+    if (poll(fds, 2, (int)((left_us + 999) / 1000)) <= 0)
+        return 0;
+    if (fds[0].revents != 0)
+        return read(top_pipe[0], &byte, 1) == 1 ? byte : 0;
+    return top_key(t);
+}
+
+static bool top_ends(int number)
+{
+    return number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGQUIT;
+}
+
+// Waits until `until`, and looks at what came even where that has passed: a slow daemon must not hide q. 0: the time is
+// over; else the signal that ends it.
 static int top_wait(struct top_loop *t, int64_t until)
 {
     struct clock_source clock = clock_real();
     struct err err = {0};
-    for (int64_t left; (left = until - clock_mono_us(&clock)) > 0;) {
-        int number = top_signal(left);
-        if (number == SIGINT || number == SIGTERM || number == SIGHUP)
+    for (;;) {
+        int64_t left = until - clock_mono_us(&clock);
+        int number = top_signal(t, left > 0 ? left : 0);
+        if (top_ends(number))
             return number;
-        if (number == SIGTSTP)
-            top_suspend(t);
-        if ((number == SIGWINCH || number == SIGTSTP) && t->screen)
+        if (number == 0 && left <= 0)
+            return 0;
+        if (number == SIGTSTP) { // ^Z: the terminal is given back, and taken again when we go on
+            screen_leave(t);
+            raise(SIGSTOP);
+        }
+        if (number == SIGTSTP || number == SIGCONT)
+            screen_enter(t);
+        if (number != 0 && t->screen)
             top_draw(t, &err);
     }
-    return 0;
 }
 
 // A daemon that is away is waited for, once it was there: it may only be starting anew.
-static int top_run(struct top_loop *t, bool once, struct err *err)
+static int top_run(struct top_loop *t, struct err *err)
 {
     struct clock_source clock = clock_real();
     int64_t due = clock_mono_us(&clock);
     if (top_fetch(t, err) != 0)
         return -1;
-    if (!once)
-        screen_enter(t);
+    screen_enter(t);
     if (t->screen && top_draw(t, err) != 0) // no rates yet
         return -1;
     for (;;) {
-        due += t->interval_us;
+        const int64_t now = clock_mono_us(&clock); // frames that were missed are not made up for
+        due = due + t->interval_us > now ? due + t->interval_us : now;
         if (top_wait(t, due) != 0)
             return 0;
         int result = top_fetch(t, err);
@@ -177,7 +221,7 @@ static int top_run(struct top_loop *t, bool once, struct err *err)
             *err = (struct err){0};
             continue;
         }
-        if (result != 0 || once || ferror(stdout))
+        if (result != 0 || t->once || ferror(stdout))
             return result;
     }
 }
@@ -198,7 +242,7 @@ static int top_interval(struct cli *cli, int64_t *ret_us)
 
 int top_command(struct cli *cli)
 {
-    struct top_loop t = {.cli = cli};
+    struct top_loop t = {.cli = cli, .once = cli_given(cli, "once")};
     struct err err = {0};
     char address[300];
     int code = top_interval(cli, &t.interval_us);
@@ -206,17 +250,16 @@ int top_command(struct cli *cli)
         return code;
     if (ask_url(cli, address, sizeof address, &err) != 0)
         return cli_fail(cli, &err);
-    bool once = cli_given(cli, "once");
     bool terminal = isatty(STDOUT_FILENO) != 0;
     const char *no_color = getenv("NO_COLOR");
-    t.frame = (struct top_frame){.form = cli->json          ? TOP_JSON
-                                         : terminal || once ? TOP_SCREEN
-                                                            : TOP_LINE,
+    t.frame = (struct top_frame){.form = cli->json            ? TOP_JSON
+                                         : terminal || t.once ? TOP_SCREEN
+                                                              : TOP_LINE,
                                  .color = terminal && (no_color == NULL || no_color[0] == '\0'),
                                  .address = address};
     int result = top_signals(&err);
     if (result == 0)
-        result = top_run(&t, once, &err);
+        result = top_run(&t, &err);
     screen_leave(&t);
     buf_done(&t.before);
     buf_done(&t.now);

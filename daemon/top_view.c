@@ -277,10 +277,10 @@ static void screen_updates(struct top *t)
     json_t *table;
     const json_t *newest = json_array_get(json_object_get(t->now, "newest_updates"), 0);
     double age = (now_at(t, "now") - number_at((json_t *)newest, "applied")) / 1e3;
-    line(t, PLAIN, "updates      %s, %s stopped, %s waiting   serving version %.0f, for %s",
+    line(t, PLAIN, "updates      %s, %s stopped, %s waiting   serving version %.0f%s%s",
          count_text(now_at(t, "updates"), a), count_text(now_at(t, "updates_stopped"), b),
-         count_text(now_at(t, "updates_waiting"), c), now_at(t, "version"),
-         seconds_text(age, (char[TOP_NUMBER]){0}));
+         count_text(now_at(t, "updates_waiting"), c), now_at(t, "version"), newest != NULL ? ", for " : "",
+         newest != NULL ? seconds_text(age, (char[TOP_NUMBER]){0}) : "");
     json_object_foreach(json_object_get(t->now, "tables"), name, table)
     {
         size_t n = strlen(text);

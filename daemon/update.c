@@ -348,11 +348,14 @@ static void update_norms_store(struct updater *u)
 static void update_quantiles_store(struct updater *u)
 {
     struct buf blob = {0};
+    struct buf gathered = {0};
     if (u->quantiles == NULL)
         return;
     features_quantiles_learn(u->features, u->quantiles);
-    features_quantiles_save(u->features, u->quantiles, &blob);
+    features_quantiles_save(u->features, u->quantiles, &blob, &gathered);
     state_blob_put(u->state, "quantiles", buf_str(&blob));
+    state_blob_put(u->state, "gathered", buf_str(&gathered));
+    buf_done(&gathered);
     buf_done(&blob);
 }
 

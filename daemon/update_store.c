@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A version on disk: blob "version" (struct version and its running metrics; format 1 has no `steps`, of which its
 // optimizers had no need, and no `kernel`, which was the BLAS), blob "dense" (all layers and their optimizer), blob
-// "model" (a text that describes the shapes, so that a store is not opened with a config that does not fit), and the
-// rows of the tables.
+// "model" (a text that describes the shapes, so that a store is not opened with a config that does not fit), blobs
+// "quantiles" and "gathered" (features_quantiles.c; a store from before "gathered" begins to gather), blob "norms"
+// (norms.h), and the rows of the tables.
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -64,11 +65,10 @@ static int updater_describe_check(struct updater *u, const struct buf *stored, s
         same--;
     if (!equal)
         err_set(err, ERR_VERSION,
-                "the state in %s was made with other features, windows, tables, optimizers or layers: it has "
-                "\"%.60s\" "
+                "it was made with other features, windows, tables, optimizers or layers: it has \"%.60s\" "
                 "where the "
                 "config gives \"%.60s\"; go back to that config, or give the new one a state.dir of its own",
-                u->config->state.dir, stored->len > same ? (const char *)stored->data + same : "nothing",
+                stored->len > same ? (const char *)stored->data + same : "nothing",
                 now.len > same ? (const char *)now.data + same : "nothing");
     buf_done(&now);
     return equal ? 0 : -1;
@@ -221,6 +221,10 @@ static int updater_load_stored(struct updater *u, struct buf *blob, struct err *
     buf_clear(blob);
     if (state_blob_get(u->state, "quantiles", blob, &found, err) != 0 ||
         (found && features_quantiles_load(u->features, buf_str(blob), err) != 0))
+        return -1;
+    buf_clear(blob);
+    if (state_blob_get(u->state, "gathered", blob, &found, err) != 0 ||
+        (found && features_quantiles_load_gathered(u->features, buf_str(blob), err) != 0))
         return -1;
     buf_clear(blob);
     if (state_blob_get(u->state, "norms", blob, &found, err) != 0 ||

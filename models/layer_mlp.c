@@ -21,7 +21,9 @@ static const struct layer_option mlp_options[] = {
     {"activation", LAYER_CHOICE, .choices = FC_ACTIVATION_CHOICES, .text = "Between and after the layers."},
     {"last", LAYER_CHOICE, .choices = "same|" FC_ACTIVATION_CHOICES,
      .text = "After the last layer, which has neither norm nor dropout then."},
-    {"norm", LAYER_CHOICE, .choices = FC_NORM_CHOICES, .text = "Between a product and its activation."},
+    {"norm", LAYER_CHOICE, .choices = FC_NORM_CHOICES,
+     .text =
+         "Between a product and its activation; batch: by the running statistics, which stay, where frozen."},
     {"eps", LAYER_NUMBER, .min = 1e-12, .max = 1, .fallback = 1e-5,
      .text = "norm: what is added to a variance."},
     {"momentum", LAYER_NUMBER, .min = 0, .max = 1, .fallback = 0.1,

@@ -20,7 +20,8 @@ enum { SIM_HEADS, SIM_DIN };
 static const struct layer_option sim_options[] = {
     {"candidate", LAYER_INPUT, .required = true, .text = "What is searched for, no wider than an entry."},
     {"search", LAYER_CHOICE, .choices = "soft|none",
-     .text = "soft: the k nearest of the sequence; none: all."},
+     .text = "soft: the k nearest of the sequence; none: all, which is hard search where it is kept by the "
+             "candidate's bucket."},
     {"k", LAYER_COUNT, .min = 1, .max = 8192, .fallback = 50, .text = "search soft: how many."},
     {"attention", LAYER_CHOICE, .choices = "multihead|din", .text = "Over what was found."},
     {"heads", LAYER_COUNT, .min = 1, .max = 64, .fallback = 4, .text = "attention multihead: how many."},

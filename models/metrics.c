@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// AUC is the chance that a random positive is scored above a random negative, ties counting one half. The
-// scores are sorted once (radix sort, three passes of 11 bits over the float's 32), and a walk over groups of equal scores counts wins in half steps, as integers: exact, whatever the order of
-// the samples.
+// AUC is the chance that a random positive is scored above a random negative, ties counting one half. The scores are
+// sorted once (radix sort, three passes of 11 bits over the float's 32), and a walk over groups of equal scores counts
+// wins in half steps, as integers: exact, whatever the order of the samples, and so without their weights.
 //
 // Of a negative that became a positive, the prediction when it was put first is not known any more; it is taken to
 // be that of the correction. So counts by score are signed: one positive more and one negative less.

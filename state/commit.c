@@ -29,6 +29,8 @@
 #include "base/step.h"
 #include "state/internal.h"
 
+enum { REUSE_BYTES = 256 << 10 };
+
 // ---- the commit thread ------------------------------------------------------------------------------------
 
 static void tell(struct committer *c)
@@ -118,7 +120,10 @@ static int commit_sweep(struct state *s, const struct expiry *expiry, uint64_t p
 static void commit_ended(struct state *s, struct commit *work, uint64_t us)
 {
     struct committer *c = &s->committer;
+    store_batch_clear(work->batch);
     pthread_mutex_lock(&c->lock);
+    c->spare = work->batch;
+    work->batch = NULL;
     c->us_last = us;
     c->us_max = us > c->us_max ? us : c->us_max;
     c->err = (struct err){0};
@@ -169,6 +174,8 @@ static void *commit_thread(void *state)
     struct err err = {0};
     for (struct commit *work; (work = commit_next(&s->committer)) != NULL;) {
         int64_t begin = clock_real_mono_us(NULL);
+        for (int i = 0; i < JOINER_SPANS; i++)
+            mem_populate(work->ahead[i]);
         while (commit_write(s, work, &err) != 0)
             if (!commit_failed(&s->committer, &err))
                 return NULL;
@@ -234,6 +241,8 @@ void committer_stop(struct state *s)
     }
     commit_free(c->work);
     c->work = NULL;
+    store_batch_free(c->spare);
+    c->spare = NULL;
     buried_done(&c->sweep.found);
     buried_done(&c->found);
     if (c->fd >= 0)
@@ -273,11 +282,10 @@ void state_settle(struct state *s)
     blobs_durable(s, durable);
 }
 
-static void block_put(struct state *s, uint64_t commit, enum key_log part, struct buf *block)
+static struct buf *block_begin(struct state *s, uint64_t commit, enum key_log part)
 {
     struct key key = key_log(commit, part, 0);
-    batch_put(s, &key, buf_str(block));
-    buf_clear(block);
+    return store_batch_begin(s->batch, key.bytes, key.n);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -308,22 +316,38 @@ static void turn(const struct state *s)
 
 static void collect(struct state *s, uint64_t commit)
 {
-    struct buf block = {0};
     struct dirty_mark mark = dirty_mark(s);
     entities_batch(s->entities, commit, s->batch);
     dirty_collected(s, &mark);
     turn(s);
     samples_batch(s->samples, s->batch);
     turn(s);
-    joiner_block_put(s->joiner, commit, &block);
-    block_put(s, commit, KEY_LOG_JOINER, &block);
+    joiner_block_put(s->joiner, commit, block_begin(s, commit, KEY_LOG_JOINER));
+    store_batch_end(s->batch);
     turn(s);
-    dedupe_block_put(s->dedupe, commit, &block);
-    block_put(s, commit, KEY_LOG_DEDUPE, &block);
+    dedupe_block_put(s->dedupe, commit, block_begin(s, commit, KEY_LOG_DEDUPE));
+    store_batch_end(s->batch);
     turn(s);
     order_batch(s, commit);
     outbox_batch(s, commit);
-    buf_done(&block);
+}
+
+// The batch of the commit before is used again, for its pages are there. What was put since is little, but for the
+// rows of an update: then it goes instead.
+static void batch_reuse(struct state *s)
+{
+    struct committer *c = &s->committer;
+    pthread_mutex_lock(&c->lock);
+    struct store_batch *other = c->spare;
+    c->spare = NULL;
+    pthread_mutex_unlock(&c->lock);
+    if (other != NULL && store_batch_bytes(s->batch) < REUSE_BYTES) {
+        store_batch_append(other, s->batch);
+        struct store_batch *swap = s->batch;
+        s->batch = other;
+        other = swap;
+    }
+    store_batch_free(other);
 }
 
 static void hand_over(struct state *s, struct commit *work)
@@ -351,15 +375,20 @@ int state_commit(struct state *s, struct str progress, uint64_t *ret_ticket, str
     uint64_t number = s->next_commit;
     step_reached("commit.collect");
     s->flight_bytes = state_dirty_bytes(s);
+    batch_reuse(s);
     collect(s, number);
     names_turn(s);
     uint64_t low = log_low(s, number);
     meta_put(s, low, progress);
     s->order.begin = low;
     struct commit *work = mem_zalloc(sizeof *work);
-    *work = (struct commit){
-        number, s->batch, s->watermark, low, entities_buried(s->entities, number), {{0, 0}, {0, 0}}};
+    *work = (struct commit){.number = number,
+                            .batch = s->batch,
+                            .watermark = s->watermark,
+                            .log_low = low,
+                            .buried = entities_buried(s->entities, number)};
     memcpy(work->expiry, entities_expiry(s->entities), sizeof work->expiry);
+    joiner_ahead(s->joiner, work->ahead);
     s->commits++;
     s->commit_puts += store_batch_count(s->batch);
     s->commit_bytes += store_batch_bytes(s->batch);

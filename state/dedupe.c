@@ -31,6 +31,8 @@ enum {
     DEDUPE_SLOTS_LOG2 = 10,  // at least
     DEDUPE_BEHIND = 1 << 18, // slots of an old table, after which its memory is given back
     DEDUPE_AHEAD = 16,       // how far ahead of its use a slot is fetched when blocks are read
+    DEDUPE_TURN = 4096,      // slots of an old table between two turns
+    DEDUPE_SPARE = 32,       // room for a part of so many, at least, between events
     MINUTE_MS = 60000,
     MINUTE_NONE = INT32_MIN,
 };
@@ -64,6 +66,8 @@ struct dedupe {
     size_t list_len, list_cap;
     struct source *sources; // blocks that may have an id alive
     size_t sources_len, sources_cap;
+    void (*turn)(void *context); // in the middle of dedupe_make_room
+    void *turn_context;
 };
 
 static size_t table_bytes(unsigned log2, size_t slot)
@@ -206,7 +210,7 @@ static unsigned slots_log2(uint64_t ids)
 }
 
 // A table without the dead, in which the living and `more` take at most five eighths.
-static void table_rebuild(struct dedupe *d, uint64_t more)
+static void table_rebuild(struct dedupe *d, uint64_t more, bool turns)
 {
     uint64_t *ids = d->ids;
     int32_t *minutes = d->minutes;
@@ -220,6 +224,8 @@ static void table_rebuild(struct dedupe *d, uint64_t more)
             mem_unmap_behind(ids, i * sizeof *ids, &gone_ids);
             mem_unmap_behind(minutes, i * sizeof *minutes, &gone_minutes);
         }
+        if (turns && i % DEDUPE_TURN == 0 && d->turn != NULL)
+            d->turn(d->turn_context);
         if (ids[i] == 0 || !minute_alive(d, minutes[i]))
             continue;
         uint64_t to = id_slot(d, ids[i]);
@@ -234,7 +240,7 @@ static void table_rebuild(struct dedupe *d, uint64_t more)
 static void id_put(struct dedupe *d, uint64_t i, uint64_t id, int32_t minute)
 {
     if (d->ids[i] == 0 && d->taken + 1 > (UINT64_C(3) << d->log2) / 4) {
-        table_rebuild(d, 1);
+        table_rebuild(d, 1, false);
         i = id_slot(d, id);
     }
     d->taken += d->ids[i] == 0;
@@ -254,6 +260,23 @@ static bool dedupe_room(struct dedupe *d, int32_t minute)
     d->floor = d->list[0].minute;
     d->forgotten += minutes_bury(d);
     return true;
+}
+
+void dedupe_turn_set(struct dedupe *d, void (*turn)(void *context), void *context)
+{
+    dedupe_check(d);
+    d->turn = turn;
+    d->turn_context = context;
+}
+
+void dedupe_make_room(struct dedupe *d)
+{
+    dedupe_check(d);
+    uint64_t slots = UINT64_C(1) << d->log2;
+    uint64_t more = slots / DEDUPE_SPARE;
+    uint64_t most = d->max_ids - (d->living < d->max_ids ? d->living : d->max_ids);
+    if (d->taken + more > slots / 4 * 3)
+        table_rebuild(d, more < most ? more : most, true); // at the bound it is not to become larger
 }
 
 void dedupe_prefetch(const struct dedupe *d, uint64_t id)
@@ -373,7 +396,7 @@ static uint64_t id_at(const uint8_t *ids, uint64_t k)
 static void ids_remember(struct dedupe *d, const uint8_t *ids, uint64_t n, int32_t minute)
 {
     if (d->taken + n > (UINT64_C(3) << d->log2) / 4)
-        table_rebuild(d, n);
+        table_rebuild(d, n, false);
     for (uint64_t k = 0; k < n; k++) {
         if (k + DEDUPE_AHEAD < n)
             __builtin_prefetch(&d->ids[id_home(d, id_at(ids, k + DEDUPE_AHEAD))]);

@@ -15,6 +15,10 @@ struct dedupe;
 
 struct dedupe *dedupe_new(int64_t window_ms, uint64_t max_ids);
 void dedupe_free(struct dedupe *d);
+// Called now and then inside dedupe_make_room; it may read all but this. NULL: nothing is.
+void dedupe_turn_set(struct dedupe *d, void (*turn)(void *context), void *context);
+// To be called between events: where the table is about to be too full for those to come, it is made anew here.
+void dedupe_make_room(struct dedupe *d);
 bool dedupe_seen(struct dedupe *d, uint64_t id, int64_t ts);
 void dedupe_prefetch(const struct dedupe *d, uint64_t id); // of an id that will be asked for soon
 void dedupe_advance(struct dedupe *d, int64_t watermark);

@@ -154,32 +154,36 @@ static const struct entity *table_find_key(const struct entity_table *t, uint64_
     return NULL;
 }
 
-// The entity that was asked for `steps` stages ago.
-static const struct entity *prefetch_stage(const struct entities *es, uint32_t steps)
+// The entity that was asked for `steps` stages ago, and what for.
+static const struct entity *prefetch_stage(const struct entities *es, uint32_t steps, uint32_t *ret_measures)
 {
     const struct entity_prefetch *p = es->prefetch;
-    return table_find_key(&es->table, p->keys[(p->at - steps * PREFETCH_STEP) % PREFETCH_RING]);
+    uint32_t at = (p->at - steps * PREFETCH_STEP) % PREFETCH_RING;
+    *ret_measures = p->measures[at];
+    return table_find_key(&es->table, p->keys[at]);
 }
 
-void entities_prefetch(const struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id)
+void entities_prefetch(const struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id,
+                       uint32_t measures)
 {
     struct entity_prefetch *p = es->prefetch;
     uint64_t key = entity_key(kind, kind == ENTITY_ITEM ? 0 : partition, id);
     __builtin_prefetch(&es->table.slots[key & es->table.mask]);
     p->keys[p->at % PREFETCH_RING] = key;
-    const struct entity *e = prefetch_stage(es, 1);
+    p->measures[p->at % PREFETCH_RING] = measures;
+    const struct entity *e = prefetch_stage(es, 1, &measures);
     if (e != NULL)
         entity_prefetch(e);
-    e = prefetch_stage(es, 2);
+    e = prefetch_stage(es, 2, &measures);
     if (e != NULL)
-        entity_prefetch_counters(e);
-    e = prefetch_stage(es, 3);
+        entity_prefetch_counters(e, measures);
+    e = prefetch_stage(es, 3, &measures);
     if (e != NULL)
-        entity_prefetch_newest(e);
+        entity_prefetch_newest(e, measures);
     p->at++;
 }
 
-void entities_fetch(const struct entities *es, uint64_t key, uint32_t stage)
+void entities_fetch(const struct entities *es, uint64_t key, uint32_t measures, uint32_t stage)
 {
     if (stage == 0) {
         __builtin_prefetch(&es->table.slots[key & es->table.mask]);
@@ -191,9 +195,9 @@ void entities_fetch(const struct entities *es, uint64_t key, uint32_t stage)
     if (stage == 1)
         entity_prefetch(e);
     else if (stage == 2)
-        entity_prefetch_counters(e);
+        entity_prefetch_counters(e, measures);
     else
-        entity_prefetch_newest(e);
+        entity_prefetch_newest(e, measures);
 }
 
 // ---- one entity -------------------------------------------------------------------------------------------
@@ -354,6 +358,7 @@ void entities_free(struct entities *es)
     if (es == NULL)
         return;
     account_free(&es->account, es->dirty);
+    young_done(es); // its list lies outside as a rule
     entities_reader_end(es);
     // What lies in the reserve goes with it: millions of entities need not be visited once more.
     for (uint64_t i = 0; i <= es->table.mask && es->account.outside > 0; i++)
@@ -363,7 +368,6 @@ void entities_free(struct entities *es)
     gone_done(&es->gone);
     hidden_done(es);
     free(es->absent);
-    young_done(es);
     buf_done(&es->value);
     sequence_loader_free(es->loader);
     account_done(&es->account);

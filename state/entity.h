@@ -31,12 +31,14 @@ int entities_get(struct entities *es, enum entity_kind kind, uint16_t partition,
                  struct entity **ret_entity, struct err *err);
 // Cached only; NULL otherwise.
 struct entity *entities_peek(struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id);
-void entities_prefetch(const struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id);
+void entities_prefetch(const struct entities *es, enum entity_kind kind, uint16_t partition, uint64_t id,
+                       uint32_t measures);
 // Groups; see state.h.
 int entities_group(struct entities *es, const struct group_key *key, struct str text,
                    struct entity **ret_group, struct err *err);
 uint64_t entities_group_place(const struct group_key *key);
-void entities_fetch(const struct entities *es, uint64_t key, uint32_t stage); // state_group_fetch
+void entities_fetch(const struct entities *es, uint64_t key, uint32_t measures,
+                    uint32_t stage); // state_group_fetch
 int entities_groups_each(struct entities *es, const struct group_key *owner,
                          int (*each)(void *context, struct entity *group), void *context, struct err *err);
 void entities_watermark(struct entities *es, int64_t watermark); // tiles age by it; never goes back

@@ -468,7 +468,7 @@ __attribute__((always_inline)) static inline void batch_prefetch(const struct en
     if (i + UINT64_C(2) * BATCH_AHEAD < es->n_dirty)
         entity_prefetch(es->dirty[i + UINT64_C(2) * BATCH_AHEAD]);
     if (i + BATCH_AHEAD < es->n_dirty)
-        entity_prefetch_counters(es->dirty[i + BATCH_AHEAD]);
+        entity_prefetch_counters(es->dirty[i + BATCH_AHEAD], UINT32_MAX);
 }
 
 void entities_batch(struct entities *es, uint64_t commit, struct store_batch *b)

@@ -82,6 +82,7 @@ enum { PREFETCH_RING = 16 }; // a power of two
 
 struct entity_prefetch {
     uint64_t keys[PREFETCH_RING];
+    uint32_t measures[PREFETCH_RING];
     uint32_t at;
 };
 
@@ -149,9 +150,14 @@ __attribute__((always_inline)) static inline void entity_prefetch(const struct e
     __builtin_prefetch((const char *)e + 64);
 }
 
-__attribute__((always_inline)) static inline void entity_prefetch_counters(const struct entity *e)
+// Of the counters those of these measures, bit m for measure m.
+__attribute__((always_inline)) static inline void entity_prefetch_counters(const struct entity *e,
+                                                                           uint32_t measures)
 {
-    for (uint32_t i = 0; i < ENTITY_COUNTERS && e->counters[i] != NULL; i++) {
+    uint32_t i = 0;
+    for (uint32_t rest = e->measures; rest != 0 && i < ENTITY_COUNTERS; rest &= rest - 1, i++) {
+        if ((rest & -rest & measures) == 0)
+            continue;
         __builtin_prefetch(e->counters[i]);
         __builtin_prefetch((const char *)e->counters[i] + 64);
     }
@@ -165,13 +171,18 @@ __attribute__((always_inline)) static inline void entity_prefetch_counters(const
     }
 }
 
-__attribute__((always_inline)) static inline void entity_prefetch_newest(const struct entity *e)
+__attribute__((always_inline)) static inline void entity_prefetch_newest(const struct entity *e,
+                                                                         uint32_t measures)
 {
-    for (uint32_t i = 0; i < ENTITY_COUNTERS && e->counters[i] != NULL; i++)
-        __builtin_prefetch(&counter_tiles_const(e->counters[i])[e->counters[i]->n]);
-    uint32_t n = (uint32_t)__builtin_popcount(e->measures);
-    for (uint32_t i = ENTITY_COUNTERS; i < n; i++)
-        __builtin_prefetch(e->more[i - ENTITY_COUNTERS]);
+    uint32_t i = 0;
+    for (uint32_t rest = e->measures; rest != 0; rest &= rest - 1, i++) {
+        if ((rest & -rest & measures) == 0)
+            continue;
+        if (i < ENTITY_COUNTERS)
+            __builtin_prefetch(&counter_tiles_const(e->counters[i])[e->counters[i]->n]);
+        else
+            __builtin_prefetch(e->more[i - ENTITY_COUNTERS]);
+    }
     if (e->sequences != NULL && e->sequences->next != NULL)
         __builtin_prefetch(e->sequences->next);
 }

@@ -95,6 +95,7 @@ struct commit {
     uint64_t log_low;  // commits below it are not needed once this one is durable
     struct buried_list buried;
     struct expiry expiry[EXPIRY_KINDS]; // at the watermark
+    struct mem_span ahead[JOINER_SPANS];
 };
 
 struct committer {
@@ -102,7 +103,8 @@ struct committer {
     bool running;
     pthread_mutex_t lock; // of what follows
     pthread_cond_t changed;
-    struct commit *work; // NULL: none under way
+    struct commit *work;       // NULL: none under way
+    struct store_batch *spare; // of the commit before, empty; NULL: it is under way, or there was none
     bool stop;
     struct err err; // of the attempts of the commit under way; not retriable: the thread is done for
     uint64_t us_last, us_max;

@@ -444,11 +444,15 @@ void joiner_feedback(struct joiner *j, const struct state_feedback *f)
 static void queue_prefetch(const struct joiner *j, const struct timeq *q)
 {
     const struct timeq_entry *e = timeq_ahead(q, AHEAD_SLOT);
-    if (e != NULL)
+    if (e != NULL) {
         __builtin_prefetch(&j->slab[e->at]);
+        __builtin_prefetch(&j->links[e->at]);
+    }
     e = timeq_ahead(q, AHEAD_KEY);
-    if (e != NULL)
+    if (e != NULL) {
         chain_prefetch(j, j->slab[e->at].user, j->slab[e->at].item);
+        user_prefetch(j, e->at);
+    }
 }
 
 static void due_leave(struct joiner *j, int64_t time)
@@ -522,7 +526,7 @@ static uint64_t power_of_two(uint64_t n)
     return power;
 }
 
-// Of an impression a slot, the bits of its user, a set of labels, a place in a queue or at another time in the
+// Of an impression a slot, its place in the list of its user, a set of labels, a place in a queue or at another time in the
 // other, and one in the chains; of feedback a slot and a place in its queue.
 uint64_t joiner_bytes_most(const struct state_join_options *options)
 {
@@ -531,9 +535,9 @@ uint64_t joiner_bytes_most(const struct state_join_options *options)
     struct joiner j = {.options = *options};
     options_settle(&j);
     const uint64_t rings = power_of_two(n) * (j.known_ms > j.leave_ms ? 2 : 1) + power_of_two(held);
-    return n * (sizeof(struct pending) + sizeof(uint16_t) + label_set_bytes(options->labels)) +
-           power_of_two(n * 4 / 3) * sizeof(struct chain_slot) + rings * sizeof(struct timeq_entry) +
-           held * (sizeof(struct state_feedback) + sizeof(uint32_t));
+    return n * (sizeof(struct pending) + sizeof(struct user_link) + label_set_bytes(options->labels)) +
+           (sizeof(uint32_t) << users_log2(options)) + power_of_two(n * 4 / 3) * sizeof(struct chain_slot) +
+           rings * sizeof(struct timeq_entry) + held * (sizeof(struct state_feedback) + sizeof(uint32_t));
 }
 
 // ---- one user ---------------------------------------------------------------------------------------------
@@ -545,30 +549,17 @@ static int pending_order(const void *a, const void *b)
     return timeq_before(x, y) ? -1 : timeq_before(y, x);
 }
 
-// A walk over the slab, one cache line an impression: there is no index by user, for requests are rare.
-// The next slot from `at` on whose user has this tag; slab_len where there is none. A million slots are 2 MB, which
-// are looked through in 0.1 ms: a block of them is compared at once.
-static uint32_t tag_find(const struct joiner *j, uint16_t tag, uint32_t at)
+// Gathers slot `at` if it is of the user. Returns how many there are.
+static size_t of_user_gather(const struct joiner *j, uint32_t at, uint64_t user,
+                             struct timeq_entry **io_found, size_t n)
 {
-    enum { BLOCK = 64 };
-    while (at < j->slab_len) {
-        const uint16_t *users = j->users + at;
-        uint16_t any = 0;
-        uint32_t left = j->slab_len - at;
-        if (left >= BLOCK) {
-            for (uint32_t i = 0; i < BLOCK; i++)
-                any |= (uint16_t) - (users[i] == tag);
-            if (any == 0) {
-                at += BLOCK;
-                continue;
-            }
-        }
-        for (uint32_t i = 0; i < left && i < BLOCK; i++)
-            if (users[i] == tag)
-                return at + i;
-        at += left < BLOCK ? left : BLOCK;
-    }
-    return j->slab_len;
+    const struct pending *p = &j->slab[at];
+    if (p->user != user || has_left(j, p))
+        return n;
+    if ((n & (n - 1)) == 0)
+        *io_found = mem_resize(*io_found, n > 0 ? n * 2 : 1, sizeof **io_found);
+    (*io_found)[n] = (struct timeq_entry){p->ts, pending_arrival(p), at};
+    return n + 1;
 }
 
 uint32_t joiner_of_user(const struct joiner *j, uint64_t user, uint32_t max,
@@ -577,14 +568,10 @@ uint32_t joiner_of_user(const struct joiner *j, uint64_t user, uint32_t max,
     joiner_check(j);
     struct timeq_entry *found = NULL;
     size_t n = 0;
-    for (uint32_t at = 0; (at = tag_find(j, pending_user_tag(user), at)) < j->slab_len; at++) {
-        const struct pending *p = &j->slab[at];
-        if (p->user != user || pending_arrival(p) == ARRIVAL_FREE || has_left(j, p))
-            continue;
-        if ((n & (n - 1)) == 0)
-            found = mem_resize(found, n > 0 ? n * 2 : 1, sizeof *found);
-        found[n++] = (struct timeq_entry){p->ts, pending_arrival(p), at};
-    }
+    for (uint32_t at = user_first(j, user); at != PENDING_NONE; at = user_next(j, at))
+        n = of_user_gather(j, at, user, &found, n);
+    for (uint32_t i = 0; i < j->n_unlinked; i++)
+        n = of_user_gather(j, j->unlinked[i], user, &found, n);
     if (n > 0)
         qsort(found, n, sizeof *found, pending_order);
     uint32_t written = n < max ? (uint32_t)n : max;

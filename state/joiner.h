@@ -16,14 +16,20 @@
 #ifndef FRESHET_STATE_JOINER_H
 #define FRESHET_STATE_JOINER_H
 
+#include "base/mem.h"
 #include "state/state.h"
 
 struct joiner;
 typedef void joiner_emit_fn(void *context, const struct sample *sample); // seq is not set
 
 struct joiner *joiner_new(const struct state_join_options *options);
-// Called now and then while a block is made; it may read. NULL: nothing is.
+// Called now and then while a block is made, and in joiner_make_room; it may read. NULL: nothing is.
 void joiner_turn_set(struct joiner *j, void (*turn)(void *context), void *context);
+// What will be filled next if as many impressions come as twice since the last call.
+enum { JOINER_SPANS = 3 };
+void joiner_ahead(struct joiner *j, struct mem_span ret_spans[JOINER_SPANS]);
+// To be called between events: where the chains are about to be too full for those to come, they are made anew here.
+void joiner_make_room(struct joiner *j);
 // Tells how often options.thin.action came for an item, lately; needed where options.thin is set.
 typedef uint64_t joiner_count_fn(void *context, uint64_t item);
 void joiner_count_set(struct joiner *j, joiner_count_fn *count, void *context);

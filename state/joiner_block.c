@@ -113,7 +113,6 @@ static bool fresh_pending(const struct joiner *j, size_t i)
     return pending_arrival(&j->slab[j->fresh.at[i]]) == j->fresh_first + i;
 }
 
-// Returns how many there were.
 void joiner_turn_set(struct joiner *j, void (*turn)(void *context), void *context)
 {
     joiner_check(j);
@@ -121,6 +120,13 @@ void joiner_turn_set(struct joiner *j, void (*turn)(void *context), void *contex
     j->turn_context = context;
 }
 
+static void block_turn(const struct joiner *j, uint64_t i)
+{
+    if (i % BLOCK_TURN == 0 && j->turn != NULL)
+        j->turn(j->turn_context);
+}
+
+// Returns how many there were.
 static uint64_t impressions_put(const struct joiner *j, struct buf *to)
 {
     static const struct pending zero = {.set = PENDING_NONE};
@@ -130,8 +136,7 @@ static uint64_t impressions_put(const struct joiner *j, struct buf *to)
     buf_put_varint(to, n);
     const struct pending *last = &zero;
     for (size_t i = 0; i < j->fresh.len; i++) {
-        if (i % BLOCK_TURN == 0 && j->turn != NULL)
-            j->turn(j->turn_context);
+        block_turn(j, i);
         if (!fresh_pending(j, i))
             continue;
         impression_put(j, to, &j->slab[j->fresh.at[i]], last);
@@ -149,6 +154,7 @@ static void updates_put(struct joiner *j, struct buf *to)
     buf_put_varint(to, n);
     for (size_t i = 0; i < j->updates.len; i++) {
         struct label_set *set = label_set_at(j, j->updates.at[i]);
+        block_turn(j, i);
         set->dirty = false;
         if (set->owner == PENDING_NONE) {
             label_set_free(j, j->updates.at[i]);
@@ -164,10 +170,13 @@ static void held_put(const struct joiner *j, struct buf *to)
 {
     uint64_t n = timeq_count(&j->held);
     buf_put_varint(to, n);
-    struct timeq_entry *all = timeq_sorted(&j->held);
+    struct timeq_walk walk;
+    timeq_walk_begin(&j->held, &walk);
     int64_t ts = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        const struct state_feedback *f = &j->feedback[all[i].at];
+    uint64_t i = 0;
+    for (const struct timeq_entry *at; (at = timeq_walk_next(&walk)) != NULL;) {
+        const struct state_feedback *f = &j->feedback[at->at];
+        block_turn(j, i++);
         buf_put_u64(to, f->user);
         buf_put_u64(to, f->item);
         buf_put_u8(to, f->action);
@@ -179,7 +188,7 @@ static void held_put(const struct joiner *j, struct buf *to)
         buf_put_varint(to, f->watch_ms);
         ts = f->ts;
     }
-    free(all);
+    timeq_walk_end(&walk);
 }
 
 static void counts_put(struct joiner *j, struct buf *to)
@@ -440,10 +449,11 @@ static void pending_digest(const struct joiner *j, const struct timeq *q, struct
 {
     static const struct label_set none = {.rate = 1};
     uint64_t n = timeq_count(q);
-    struct timeq_entry *all = timeq_sorted(q);
+    struct timeq_walk walk;
+    timeq_walk_begin(q, &walk);
     hasher_put(h, &n, sizeof n);
-    for (uint64_t i = 0; i < n; i++) {
-        const struct pending *p = &j->slab[all[i].at];
+    for (const struct timeq_entry *at; (at = timeq_walk_next(&walk)) != NULL;) {
+        const struct pending *p = &j->slab[at->at];
         const uint64_t fields[] = {(uint64_t)time_after(p->ts, j->options.window_ms),
                                    pending_arrival(p),
                                    p->user,
@@ -455,21 +465,22 @@ static void pending_digest(const struct joiner *j, const struct timeq *q, struct
         hasher_put(h, fields, sizeof fields);
         labels_digest(set != NULL ? set : &none, h);
     }
-    free(all);
+    timeq_walk_end(&walk);
 }
 
 static void held_digest(const struct joiner *j, struct hasher *h)
 {
     uint64_t n = timeq_count(&j->held);
-    struct timeq_entry *all = timeq_sorted(&j->held);
+    struct timeq_walk walk;
+    timeq_walk_begin(&j->held, &walk);
     hasher_put(h, &n, sizeof n);
-    for (uint64_t i = 0; i < n; i++) {
-        const struct state_feedback *f = &j->feedback[all[i].at];
+    for (const struct timeq_entry *at; (at = timeq_walk_next(&walk)) != NULL;) {
+        const struct state_feedback *f = &j->feedback[at->at];
         const uint64_t fields[] = {(uint64_t)f->ts, f->user,   f->item,    f->request,
                                    f->partition,    f->action, f->watch_ms};
         hasher_put(h, fields, sizeof fields);
     }
-    free(all);
+    timeq_walk_end(&walk);
 }
 
 // Without the places of bodies, which depend on where commits were cut.

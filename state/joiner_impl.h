@@ -70,6 +70,12 @@ struct list {
     size_t len, cap;
 };
 
+// By slot: its neighbours among the impressions of one user, and of others whose list is the same. Slots plus 1;
+// before the first and behind the last is 0.
+struct user_link {
+    uint32_t next, before;
+};
+
 // Impressions of one durable block that are still known.
 struct joiner_source {
     uint64_t commit;
@@ -90,11 +96,6 @@ struct joiner_mark {
     uint32_t first;
 };
 
-static inline uint16_t pending_user_tag(uint64_t user)
-{
-    return (uint16_t)(hash_mix(user) >> 48);
-}
-
 struct joiner {
     uint32_t magic;
     struct state_join_options options;
@@ -111,9 +112,11 @@ struct joiner {
     uint64_t held_order;
 
     struct pending *slab;
-    uint16_t
-        *users; // by slot: bits of the user's hash. To find those of one user is to read these, not the slots
+    struct user_link *links; // by slot
+    uint32_t *firsts;        // of lists by user, 1 << firsts_log2 of them: they never grow
+    uint32_t firsts_log2;
     uint32_t slab_len, slab_cap, slab_free;
+    uint32_t slab_told, sets_told; // their lengths at the last joiner_ahead
     struct chains chains;
     uint32_t unlinked[UNLINKED_MAX]; // came last, in order, and wait for their chain's slot to be fetched
     uint32_t n_unlinked;
@@ -152,6 +155,11 @@ struct joiner {
 
 void pending_done(struct joiner *j); // slab, label sets, chains
 void chain_prefetch(const struct joiner *j, uint64_t user, uint64_t item);
+// The first of the list that the user's impressions are in, with those of others, or PENDING_NONE; and the next.
+uint32_t user_first(const struct joiner *j, uint64_t user);
+uint32_t user_next(const struct joiner *j, uint32_t at);
+void user_prefetch(const struct joiner *j, uint32_t at); // the one before it, for when `at` is forgotten
+uint32_t users_log2(const struct state_join_options *options);
 // The newest of the chain of (user, item), or PENDING_NONE.
 uint32_t chain_newest(const struct joiner *j, uint64_t user, uint64_t item);
 void chain_link_all(struct joiner *j); // what is unlinked; before any look into a chain

@@ -16,7 +16,14 @@ enum {
         56, // of an impression in a block, about, and its place in the list of those to be put there
     UPDATE_BYTES = 32, // of changed labels, the same
 };
-enum { PENDING_FIRST = 64, SLAB_FIRST = 8192, PENDING_RESERVE = 1 << 26 };
+enum {
+    PENDING_FIRST = 64,
+    SLAB_FIRST = 8192,
+    PENDING_RESERVE = 1 << 26,
+    AHEAD_BYTES = 4 << 20,
+    USERS_LOG2 = 10,
+    USERS_UNBOUNDED = 1 << 20
+};
 
 void list_add(struct list *l, uint32_t at)
 {
@@ -67,7 +74,7 @@ static uint32_t pending_slot(struct joiner *j)
         assert(j->slab_cap < PENDING_NONE / 2);
         uint32_t cap = pending_cap(j, j->slab_cap);
         j->slab = slab_grow(j->slab, j->slab_len, j->slab_cap, cap, sizeof *j->slab);
-        j->users = slab_grow(j->users, j->slab_len, j->slab_cap, cap, sizeof *j->users);
+        j->links = slab_grow(j->links, j->slab_len, j->slab_cap, cap, sizeof *j->links);
         j->slab_cap = cap;
     }
     return j->slab_len++;
@@ -139,10 +146,90 @@ void label_set_free(struct joiner *j, uint32_t set)
     j->sets_free = set;
 }
 
+// As much as came since the last time, so for a commit; of a backlog no more than a live one takes, for nobody waits then,
+// and what is made and never filled is lost.
+static struct mem_span ahead(const void *p, uint32_t len, uint32_t cap, uint32_t told, size_t size)
+{
+    const uint64_t came = told > 0 ? len - told : 0; // the first time nobody knows
+    uint64_t end = len + (2 * came * size < AHEAD_BYTES ? 2 * came : AHEAD_BYTES / size);
+    end = end < cap ? end : cap;
+    return (struct mem_span){(const uint8_t *)p + len * size, (end - len) * size};
+}
+
+void joiner_ahead(struct joiner *j, struct mem_span ret_spans[JOINER_SPANS])
+{
+    joiner_check(j);
+    ret_spans[0] = ahead(j->slab, j->slab_len, j->slab_cap, j->slab_told, sizeof *j->slab);
+    ret_spans[1] = ahead(j->links, j->slab_len, j->slab_cap, j->slab_told, sizeof *j->links);
+    ret_spans[2] = ahead(j->sets, j->sets_len, j->sets_cap, j->sets_told, j->set_bytes);
+    j->slab_told = j->slab_len;
+    j->sets_told = j->sets_len;
+}
+
+// ---- lists by user ----------------------------------------------------------------------------------------
+
+// One for two impressions at the bound, to four. Where there is no bound lists are as long as they get.
+uint32_t users_log2(const struct state_join_options *options)
+{
+    uint32_t n = options->max_pending > 0 ? options->max_pending : USERS_UNBOUNDED;
+    uint32_t log2 = USERS_LOG2;
+    if (n > PENDING_RESERVE)
+        n = PENDING_RESERVE;
+    while (UINT64_C(4) << log2 <= n)
+        log2++;
+    return log2;
+}
+
+static size_t users_bytes(const struct joiner *j)
+{
+    return j->firsts != NULL ? sizeof *j->firsts << j->firsts_log2 : 0;
+}
+
+static uint32_t *users_list(const struct joiner *j, uint64_t user)
+{
+    return &j->firsts[hash_mix(user) >> (64 - j->firsts_log2)];
+}
+
+uint32_t user_first(const struct joiner *j, uint64_t user)
+{
+    return j->firsts != NULL ? *users_list(j, user) - 1 : PENDING_NONE; // 0 - 1 is PENDING_NONE
+}
+
+uint32_t user_next(const struct joiner *j, uint32_t at)
+{
+    return j->links[at].next - 1;
+}
+
+void user_prefetch(const struct joiner *j, uint32_t at)
+{
+    if (j->links[at].before != 0)
+        __builtin_prefetch(&j->links[j->links[at].before - 1], 1);
+}
+
+static void user_insert(struct joiner *j, uint32_t at)
+{
+    uint32_t *first = users_list(j, j->slab[at].user);
+    j->links[at] = (struct user_link){.next = *first};
+    if (*first != 0)
+        j->links[*first - 1].before = at + 1;
+    *first = at + 1;
+}
+
+static void user_remove(struct joiner *j, uint32_t at)
+{
+    const struct user_link link = j->links[at];
+    if (link.before != 0)
+        j->links[link.before - 1].next = link.next;
+    else
+        *users_list(j, j->slab[at].user) = link.next;
+    if (link.next != 0)
+        j->links[link.next - 1].before = link.before;
+}
+
 // ---- chains
 // --------------------------------------------------------------------------------------------------
 
-enum { CHAINS_LOG2 = 10, CHAINS_BEHIND = 1 << 18 };
+enum { CHAINS_LOG2 = 10, CHAINS_BEHIND = 1 << 18, CHAINS_TURN = 4096, CHAINS_SPARE = 32 };
 
 static size_t chains_bytes_of(uint32_t log2)
 {
@@ -157,7 +244,8 @@ static size_t chains_bytes(const struct joiner *j)
 void pending_done(struct joiner *j)
 {
     mem_unmap(j->slab, j->slab_cap * sizeof *j->slab);
-    mem_unmap(j->users, j->slab_cap * sizeof *j->users);
+    mem_unmap(j->links, j->slab_cap * sizeof *j->links);
+    free(j->firsts);
     mem_unmap(j->sets, j->sets_cap * j->set_bytes);
     mem_unmap(j->chains.slots, chains_bytes(j));
     j->chains = (struct chains){0};
@@ -184,8 +272,9 @@ static uint32_t chain_find(const struct chains *c, uint32_t tag)
 }
 
 // Homes are top bits: both tables are run through in one direction, and the slab is not touched.
-static void chains_grow(struct chains *c)
+static void chains_grow(struct joiner *j, bool turns)
 {
+    struct chains *c = &j->chains;
     struct chains old = *c;
     c->log2 = old.slots != NULL ? old.log2 + 1 : CHAINS_LOG2;
     assert(c->log2 <= 32);
@@ -194,6 +283,8 @@ static void chains_grow(struct chains *c)
     for (uint64_t i = 0; old.slots != NULL && i < UINT64_C(1) << old.log2; i++) {
         if (i % CHAINS_BEHIND == 0)
             mem_unmap_behind(old.slots, i * sizeof *old.slots, &gone);
+        if (turns && i % CHAINS_TURN == 0 && j->turn != NULL)
+            j->turn(j->turn_context);
         if (old.slots[i].newest != 0)
             c->slots[chain_find(c, old.slots[i].tag)] = old.slots[i];
     }
@@ -234,7 +325,7 @@ static void chain_insert(struct joiner *j, uint32_t at)
     struct pending *p = &j->slab[at];
     struct chains *c = &j->chains;
     if (c->slots == NULL || c->taken >= (UINT64_C(3) << c->log2) / 4)
-        chains_grow(c);
+        chains_grow(j, false);
     uint32_t tag = chain_tag(p->user, p->item);
     struct chain_slot *slot = &c->slots[chain_find(c, tag)];
     if (slot->newest == 0) {
@@ -264,15 +355,32 @@ void chains_reserve(struct joiner *j, uint64_t n)
     c->slots = mem_map(chains_bytes_of(c->log2));
 }
 
+void joiner_make_room(struct joiner *j)
+{
+    joiner_check(j);
+    uint64_t slots = UINT64_C(1) << j->chains.log2;
+    uint32_t max = j->options.max_pending;
+    bool enough = max > 0 && max < slots / 4 * 3; // for as many as there will ever be
+    if (j->chains.slots != NULL && !enough && j->chains.taken + slots / CHAINS_SPARE >= slots / 4 * 3)
+        chains_grow(j, true);
+}
+
 void chain_link_all(struct joiner *j)
 {
-    for (uint32_t i = 0; i < j->n_unlinked; i++)
+    for (uint32_t i = 0; i < j->n_unlinked; i++) {
         chain_insert(j, j->unlinked[i]);
+        user_insert(j, j->unlinked[i]);
+    }
     j->n_unlinked = 0;
 }
 
 static void chain_insert_later(struct joiner *j, uint32_t at)
 {
+    if (j->firsts == NULL) {
+        j->firsts_log2 = users_log2(&j->options);
+        j->firsts = mem_array(UINT64_C(1) << j->firsts_log2, sizeof *j->firsts);
+    }
+    __builtin_prefetch(users_list(j, j->slab[at].user), 1);
     chain_prefetch(j, j->slab[at].user, j->slab[at].item);
     j->unlinked[j->n_unlinked++] = at;
     if (j->n_unlinked == UNLINKED_MAX)
@@ -347,7 +455,6 @@ uint32_t pending_place(struct joiner *j, const struct state_impression *i, uint6
     assert(arrival < ARRIVAL_FREE && i->body.segment <= UINT16_MAX);
     assert(i->body.commit >> (64 - ARRIVAL_BITS + 32) == 0);
     uint32_t at = pending_slot(j);
-    j->users[at] = pending_user_tag(i->user);
     j->slab[at] = (struct pending){
         .user = i->user,
         .item = i->item,
@@ -434,6 +541,7 @@ void pending_drop(struct joiner *j, struct timeq *from)
         pending_set_drop(j, p->set);
     }
     chain_remove_oldest(j, at);
+    user_remove(j, at);
     pending_slot_free(j, at);
     timeq_pop(from);
 }
@@ -467,8 +575,9 @@ void held_clear(struct joiner *j)
 uint64_t joiner_bytes(const struct joiner *j)
 {
     joiner_check(j);
-    return sizeof *j + j->slab_len * sizeof *j->slab + j->sets_len * j->set_bytes +
-           j->feedback_cap * sizeof *j->feedback + j->sources_cap * sizeof *j->sources +
+    return sizeof *j + j->slab_len * (sizeof *j->slab + sizeof *j->links) + users_bytes(j) +
+           j->sets_len * j->set_bytes + j->feedback_cap * sizeof *j->feedback +
+           j->sources_cap * sizeof *j->sources +
            (j->feedback_free.cap + j->fresh.cap + j->updates.cap) * sizeof(uint32_t) + j->ready.cap +
            timeq_bytes(&j->due) + timeq_bytes(&j->kept) + timeq_bytes(&j->held) + chains_bytes(j) +
            j->marks_cap * sizeof *j->marks;

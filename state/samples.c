@@ -15,6 +15,10 @@
 
 enum { META_VERSION = 2 };
 
+// A log begins with profiles, or with feedback that meets nothing. Until its first sample has gone, all commits are
+// kept, so that the order is on record from the first; but not for ever where no sample ever comes.
+enum { COMMITS_BEFORE_SAMPLES = 1000 };
+
 // ---- parts ------------------------------------------------------------------------------------------------
 
 static struct log_part *part_new(uint64_t commit, uint64_t seq, int64_t time)
@@ -319,7 +323,7 @@ void samples_batch(struct samples *l, struct store_batch *b)
         if (l->turn != NULL)
             l->turn(l->turn_context);
         log_key(p->commit, KEY_LOG_BODIES, (uint16_t)i, key);
-        store_batch_put(b, key, sizeof key, p->segments[i]->bytes, p->segments[i]->len);
+        store_batch_put_held(b, key, sizeof key, p->segments[i]->bytes, p->segments[i]->len);
     }
     const struct log_value none = {.first = p->first, .time = p->time};
     if (p->n_values == 0)
@@ -401,6 +405,8 @@ uint64_t samples_low(struct samples *l, int64_t watermark, uint64_t keep_ms, uin
         l->gone.unpublished += l->begin - l->published;
         l->published = l->begin;
     }
+    if (l->begin == 0 && (l->end > 0 || l->now->commit <= COMMITS_BEFORE_SAMPLES))
+        return 0;
     uint64_t low = l->now->body_low < l->now->commit ? l->now->body_low : l->now->commit;
     for (uint32_t i = 0; i < l->n_runs; i++)
         low = l->runs[i].body_low < low ? l->runs[i].body_low : low;
@@ -497,5 +503,5 @@ void samples_memory(const struct samples *l, struct samples_memory *ret_memory)
 uint64_t samples_dirty_bytes(const struct samples *l)
 {
     samples_check(l);
-    return l->now->batched ? 0 : 2 * (l->now->room + l->now->bytes);
+    return l->now->batched ? 0 : l->now->room + 2 * l->now->bytes; // records are copied into the batch
 }

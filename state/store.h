@@ -36,8 +36,19 @@ void store_close(struct store *s);
 // Keys and values are copied. A key that comes twice in a batch: the later one counts.
 struct store_batch *store_batch_new(void);
 void store_batch_free(struct store_batch *b);
+// Empty, for the next commit: pages that were there need not be made again.
+void store_batch_clear(struct store_batch *b);
+// What `more` holds, as if it were put now.
+void store_batch_append(struct store_batch *b, const struct store_batch *more);
 void store_batch_put(struct store_batch *b, const void *key, size_t key_len, const void *value,
                      size_t value_len);
+// The same of a value that is not copied: it stays where it is until the batch was ingested or is freed.
+void store_batch_put_held(struct store_batch *b, const void *key, size_t key_len, const void *value,
+                          size_t value_len);
+// The same of a value that the caller puts behind what the buffer holds, until store_batch_end. Nothing else is put
+// between the two.
+struct buf *store_batch_begin(struct store_batch *b, const void *key, size_t key_len);
+void store_batch_end(struct store_batch *b);
 void store_batch_delete(struct store_batch *b, const void *key, size_t key_len);
 // The same, unless the batch puts the key, before or after.
 void store_batch_delete_old(struct store_batch *b, const void *key, size_t key_len);

@@ -17,6 +17,7 @@ enum {
     DIGITS = 8,
     DIGIT_VALUES = 256,
     RUN_INSERTED = 32, // slots; a longer run is sorted by qsort
+    KEPT_BYTES = 32 << 20,
 };
 
 struct store_batch *store_batch_new(void)
@@ -33,16 +34,50 @@ void store_batch_free(struct store_batch *b)
     free(b);
 }
 
-static void batch_add(struct store_batch *b, const void *key, size_t key_len, const void *value,
-                      size_t value_len, bool deleted, bool old)
+// A large one goes: it was filled while catching up.
+void store_batch_clear(struct store_batch *b)
 {
-    assert(key_len > 0 && key_len <= UINT16_MAX && value_len <= UINT32_MAX && b->n < UINT32_MAX);
+    buf_clear(&b->bytes);
+    if (b->bytes.cap > KEPT_BYTES)
+        buf_done(&b->bytes);
+    b->n = 0;
+    b->held = 0;
+    if (b->cap * sizeof *b->entries > KEPT_BYTES) {
+        free(b->entries);
+        b->entries = NULL;
+        b->cap = 0;
+    }
+}
+
+static struct batch_entry *entry_add(struct store_batch *b)
+{
+    assert(b->n < UINT32_MAX && !b->open);
     if (b->n == b->cap) {
         b->cap = b->cap > 0 ? b->cap * 2 : 64;
         b->entries = mem_resize(b->entries, b->cap, sizeof *b->entries);
     }
-    b->entries[b->n++] =
-        (struct batch_entry){b->bytes.len, (uint32_t)value_len, (uint16_t)key_len, deleted, old};
+    return &b->entries[b->n++];
+}
+
+void store_batch_append(struct store_batch *b, const struct store_batch *more)
+{
+    assert(!more->open);
+    size_t at = b->bytes.len;
+    for (size_t i = 0; i < more->n; i++) {
+        struct batch_entry *e = entry_add(b);
+        *e = more->entries[i];
+        e->at += at;
+    }
+    buf_put(&b->bytes, more->bytes.data, more->bytes.len);
+    b->held += more->held;
+}
+
+static void batch_add(struct store_batch *b, const void *key, size_t key_len, const void *value,
+                      size_t value_len, bool deleted, bool old)
+{
+    assert(key_len > 0 && key_len <= UINT16_MAX && value_len <= UINT32_MAX);
+    *entry_add(b) =
+        (struct batch_entry){b->bytes.len, (uint32_t)value_len, (uint16_t)key_len, deleted, old, false};
     buf_put(&b->bytes, key, key_len);
     buf_put(&b->bytes, value, value_len);
 }
@@ -51,6 +86,33 @@ void store_batch_put(struct store_batch *b, const void *key, size_t key_len, con
                      size_t value_len)
 {
     batch_add(b, key, key_len, value, value_len, false, false);
+}
+
+void store_batch_put_held(struct store_batch *b, const void *key, size_t key_len, const void *value,
+                          size_t value_len)
+{
+    assert(value_len <= UINT32_MAX);
+    batch_add(b, key, key_len, &value, sizeof value, false, false);
+    b->entries[b->n - 1].value_len = (uint32_t)value_len;
+    b->entries[b->n - 1].held = true;
+    b->held += value_len;
+}
+
+struct buf *store_batch_begin(struct store_batch *b, const void *key, size_t key_len)
+{
+    batch_add(b, key, key_len, NULL, 0, false, false);
+    b->open = true;
+    return &b->bytes;
+}
+
+void store_batch_end(struct store_batch *b)
+{
+    assert(b->open);
+    struct batch_entry *e = &b->entries[b->n - 1];
+    size_t value_len = b->bytes.len - e->at - e->key_len;
+    assert(value_len <= UINT32_MAX);
+    e->value_len = (uint32_t)value_len;
+    b->open = false;
 }
 
 void store_batch_delete(struct store_batch *b, const void *key, size_t key_len)
@@ -70,7 +132,7 @@ uint64_t store_batch_count(const struct store_batch *b)
 
 uint64_t store_batch_bytes(const struct store_batch *b)
 {
-    return b->bytes.len;
+    return b->bytes.len + b->held;
 }
 
 static uint64_t key_head(const uint8_t *key, size_t n)

@@ -17,7 +17,8 @@ struct store {
     char *ingest_dir;
     rocksdb_t *db;
     rocksdb_cache_t *cache;
-    rocksdb_options_t *rocks;           // also of the files that a batch is written to
+    rocksdb_options_t *rocks;           // also of the files that a batch is written to,
+    rocksdb_options_t *rocks_log;       // but for those of LOG alone
     rocksdb_compactionfilter_t *filter; // NULL: none
     rocksdb_envoptions_t *env;
     rocksdb_ingestexternalfileoptions_t *ingest;
@@ -45,8 +46,9 @@ struct batch_entry {
     size_t at; // of the key in bytes.data; the value follows it
     uint32_t value_len;
     uint16_t key_len;
-    bool deleted;
-    bool old; // gives way to any other entry of the key
+    bool deleted : 1;
+    bool old : 1;  // gives way to any other entry of the key
+    bool held : 1; // what follows the key is a pointer to the value
 };
 
 struct batch_slot {
@@ -58,6 +60,8 @@ struct store_batch {
     struct buf bytes;
     struct batch_entry *entries;
     size_t n, cap;
+    size_t held; // bytes of values that lie elsewhere
+    bool open;   // the value of the last entry is being put
 };
 
 static inline const uint8_t *batch_key(const struct store_batch *b, const struct batch_entry *e)
@@ -67,7 +71,10 @@ static inline const uint8_t *batch_key(const struct store_batch *b, const struct
 
 static inline const uint8_t *batch_value(const struct store_batch *b, const struct batch_entry *e)
 {
-    return b->bytes.data + e->at + e->key_len;
+    const uint8_t *value = b->bytes.data + e->at + e->key_len;
+    if (e->held)
+        memcpy(&value, value, sizeof value);
+    return value;
 }
 
 enum { BATCH_AHEAD_ENTRY = 24, BATCH_AHEAD_KEY = 12 };

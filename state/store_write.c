@@ -70,7 +70,8 @@ static int file_write(struct store *s, const char *path, const struct store_batc
                       const struct batch_slot *slots, size_t n, struct err *err)
 {
     char *text = NULL;
-    rocksdb_sstfilewriter_t *writer = rocksdb_sstfilewriter_create(s->env, s->rocks);
+    rocksdb_sstfilewriter_t *writer =
+        rocksdb_sstfilewriter_create(s->env, is_log(b, slots) ? s->rocks_log : s->rocks);
     rocksdb_sstfilewriter_open(writer, path, &text);
     for (size_t i = 0; i < n && text == NULL; i++) {
         batch_prefetch(b, slots, n, i);

@@ -200,22 +200,34 @@ void timeq_pop(struct timeq *q)
         q->head++;
 }
 
-struct timeq_entry *timeq_sorted(const struct timeq *q)
+void timeq_walk_begin(const struct timeq *q, struct timeq_walk *ret_walk)
 {
-    size_t n = (size_t)timeq_count(q);
-    size_t ring = (size_t)ring_len(q);
-    struct timeq_entry *all = mem_array(n, sizeof *all);
-    struct timeq_entry *spare = mem_array(n, sizeof *spare);
-    for (size_t i = 0; i < ring; i++)
-        spare[i] = *ring_at(q, q->head + i);
+    size_t n = q->stage_len + q->heap_len;
+    struct timeq_entry *others = mem_array(2 * n, sizeof *others); // the second half is for sorting
     if (q->stage_len > 0)
-        memcpy(spare + ring, q->stage, q->stage_len * sizeof *spare);
+        memcpy(others, q->stage, q->stage_len * sizeof *others);
     if (q->heap_len > 0)
-        memcpy(spare + ring + q->stage_len, q->heap, q->heap_len * sizeof *spare);
-    entries_sort(spare + ring, n - ring, all);
-    merge_halves(spare, ring, n, all);
-    free(spare);
-    return all;
+        memcpy(others + q->stage_len, q->heap, q->heap_len * sizeof *others);
+    entries_sort(others, n, others + n);
+    *ret_walk = (struct timeq_walk){.q = q, .at = q->head, .others = others, .n = n};
+}
+
+const struct timeq_entry *timeq_walk_next(struct timeq_walk *w)
+{
+    const struct timeq_entry *ring = w->at != w->q->tail ? &w->q->ring[w->at & w->q->mask] : NULL;
+    const struct timeq_entry *other = w->next < w->n ? &w->others[w->next] : NULL;
+    if (ring != NULL && (other == NULL || timeq_before(ring, other))) {
+        w->at++;
+        return ring;
+    }
+    w->next += other != NULL;
+    return other;
+}
+
+void timeq_walk_end(struct timeq_walk *w)
+{
+    free(w->others);
+    *w = (struct timeq_walk){0};
 }
 
 size_t timeq_bytes(const struct timeq *q)

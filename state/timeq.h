@@ -38,8 +38,17 @@ void timeq_clear(struct timeq *q);
 void timeq_reserve(struct timeq *q, uint64_t n); // room for n more, in one step
 void timeq_push(struct timeq *q, struct timeq_entry e);
 void timeq_pop(struct timeq *q); // the least; there must be one
-// All entries, least first. The array is the caller's to free.
-struct timeq_entry *timeq_sorted(const struct timeq *q);
+// All entries, least first, while the queue stands still. Only what is not in the ring is copied, and sorted.
+struct timeq_walk {
+    const struct timeq *q;
+    uint64_t at; // in the ring
+    struct timeq_entry *others;
+    size_t n, next; // of others
+};
+void timeq_walk_begin(const struct timeq *q, struct timeq_walk *ret_walk);
+const struct timeq_entry *
+timeq_walk_next(struct timeq_walk *w); // NULL behind the last; valid until the walk's end
+void timeq_walk_end(struct timeq_walk *w);
 size_t timeq_bytes(const struct timeq *q);
 
 static inline bool timeq_before(const struct timeq_entry *a, const struct timeq_entry *b)

@@ -79,7 +79,7 @@ static void groups_prefetch(const struct entities *es, const struct event *x)
 {
     for (uint32_t i = 0; i < 4; i++) {
         struct group_key key = key_of(x, i);
-        entities_fetch(es, entities_group_place(&key), 0);
+        entities_fetch(es, entities_group_place(&key), UINT32_MAX, 0);
     }
 }
 
@@ -137,8 +137,8 @@ static struct options options_of(int argc, char **argv)
 
 static void prefetch(const struct entities *es, const struct options *o, const struct event *x)
 {
-    entities_prefetch(es, ENTITY_USER, 0, x->user);
-    entities_prefetch(es, ENTITY_ITEM, 0, x->item);
+    entities_prefetch(es, ENTITY_USER, 0, x->user, UINT32_MAX);
+    entities_prefetch(es, ENTITY_ITEM, 0, x->item, UINT32_MAX);
     if (o->groups)
         groups_prefetch(es, x);
 }

@@ -4,6 +4,11 @@ an embedded broker's topic that the daemon reads, and bench_http asks POST /v1/f
 /v1/users/ID, over 1 and 8 kept connections, at a fixed rate (measured from when a request was due) and as
 fast as answers come. The daemon's own load is printed beside it: half load is the main thread at about 50%.
 
+All of it shares the processors of this machine: broker, producer, client, and whatever else runs. "late" and
+"client" are what that costs: of the time, how much the daemon's main thread, and the client, were ready to run and
+another had their processor. Where they are above 1%, one request in a hundred meets such a wait whatever the daemon
+does; percentiles of the daemon alone are those of a machine where both are near 0.
+
 Usage: serving.py FRESHET BENCH_HTTP [EVENTS_A_SECOND] [SECONDS_EACH]
 """
 import json
@@ -42,11 +47,12 @@ def requests(f):
 
 
 def thread_ms(pid):
-    """CPU of the main thread and of the whole process, in ms."""
+    """CPU of the main thread and of the whole process, and how long the main thread waited for a processor, in ms."""
     tick = 1000 / os.sysconf("SC_CLK_TCK")
     main = open(f"/proc/{pid}/task/{pid}/stat").read().rsplit(")", 1)[1].split()
     whole = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(main[11]) + int(main[12])) * tick, (int(whole[11]) + int(whole[12])) * tick
+    late = int(open(f"/proc/{pid}/task/{pid}/schedstat").read().split()[1]) / 1e6
+    return (int(main[11]) + int(main[12])) * tick, (int(whole[11]) + int(whole[12])) * tick, late
 
 
 def measure(bench, port, connections, seconds, rate, file):
@@ -56,20 +62,21 @@ def measure(bench, port, connections, seconds, rate, file):
 
 
 def print_head():
-    print(f"{'':28} {'conn':>4} {'events/s':>8} {'main':>5} {'all':>5} {'asked':>7} {'p50':>7} {'p90':>7} {'p99':>7} "
-          f"{'p99.9':>7} {'worst':>7}  us")
+    print(f"{'':28} {'conn':>4} {'events/s':>8} {'main':>5} {'all':>5} {'late':>5} {'client':>6} {'asked':>7} {'p50':>7} "
+          f"{'p90':>7} {'p99':>7} {'p99.9':>7} {'worst':>7}  us")
 
 
 def measure_all(f, daemon, files, seconds):
     for name, file in files.items():
         for connections, asked in ((1, FIXED_RATE), (8, FIXED_RATE), (1, 0), (8, 0)):
-            before, at, (main0, all0) = f.status()["messages"], time.monotonic(), thread_ms(daemon.pid)
-            n, errors, per_s, p50, p90, p99, p999, worst = measure(sys.argv[2], f.port, connections, seconds, asked, file)
+            before, at, began = f.status()["messages"], time.monotonic(), thread_ms(daemon.pid)
+            n, errors, per_s, p50, p90, p99, p999, worst, client = measure(sys.argv[2], f.port, connections, seconds, asked,
+                                                                           file)
             took = time.monotonic() - at
-            main1, all1 = thread_ms(daemon.pid)
+            main, whole, late = ((b - a) / took / 10 for a, b in zip(began, thread_ms(daemon.pid)))
             events = (f.status()["messages"] - before) / took
-            print(f"{name:28} {connections:4} {events:8.0f} {(main1 - main0) / took / 10:4.0f}% "
-                  f"{(all1 - all0) / took / 10:4.0f}% {per_s:5}/s {p50:7} {p90:7} {p99:7} {p999:7} {worst:7}"
+            print(f"{name:28} {connections:4} {events:8.0f} {main:4.0f}% {whole:4.0f}% {late:4.1f}% "
+                  f"{client / seconds / 1e4:5.1f}% {per_s:5}/s {p50:7} {p90:7} {p99:7} {p999:7} {worst:7}"
                   + (f"  {errors} errors" if errors else ""), flush=True)
 
 

@@ -40,25 +40,45 @@ NETS = {"mlp": {"preset": "mlp", "with": {"widths": [256, 256]}},
 # ---- data
 
 class Missing(Exception):
-    """What the data needs is not there."""
+    """What the data needs is not there, or is something else."""
 
 
-def lines(path):
-    with open(path, encoding="latin-1") as file:
-        for line in file:
-            yield line.rstrip("\r\n").split("::")
+def rows_of(folder, name, form):
+    """Of one of the three files; `form` is how ml-1m's README has its lines."""
+    path = os.path.join(folder, name)
+    rows = []
+    try:
+        with open(path, encoding="latin-1") as file:
+            for i, line in enumerate(file, 1):
+                rows.append(line.rstrip("\r\n").split("::"))
+                if len(rows[-1]) != len(form.split("::")):
+                    raise Missing(f"{path}:{i}: {line.strip()[:60]!r} is no {form} of ml-1m")
+    except OSError as wrong:
+        raise Missing(f"{wrong}: ratings.dat, users.dat and movies.dat of ml-1m are needed") from wrong
+    if not rows:
+        raise Missing(f"{path} is empty")
+    return rows
+
+
+def rating_of(row, users, movies):
+    if row[0] not in users or row[1] not in movies:
+        raise Missing(f"ratings.dat: a rating of user {row[0]} and movie {row[1]}, but users.dat and movies.dat do not have "
+                      "both: the three files must be of one data set")
+    try:
+        return row[0], row[1], float(row[2])
+    except ValueError as wrong:
+        raise Missing(f"ratings.dat: user {row[0]}, movie {row[1]}: the rating is {row[2]!r}, which is no number") from wrong
 
 
 class Task:
     """ratings: (user, movie, clicked), shuffled; attributes of users and movies by id."""
 
     def __init__(self, folder, seed=1):
-        try:
-            rows = [(r[0], r[1], float(r[2])) for r in lines(os.path.join(folder, "ratings.dat"))]
-            self.users = {r[0]: self.user(r) for r in lines(os.path.join(folder, "users.dat"))}
-            self.movies = {r[0]: self.movie(r) for r in lines(os.path.join(folder, "movies.dat"))}
-        except OSError as wrong:
-            raise Missing(f"{wrong}: ratings.dat, users.dat and movies.dat of ml-1m are needed") from wrong
+        ratings = rows_of(folder, "ratings.dat", "UserID::MovieID::Rating::Timestamp")
+        self.users = {r[0]: self.user(r) for r in
+                      rows_of(folder, "users.dat", "UserID::Gender::Age::Occupation::Zip-code")}
+        self.movies = {r[0]: self.movie(r) for r in rows_of(folder, "movies.dat", "MovieID::Title::Genres")}
+        rows = [rating_of(r, self.users, self.movies) for r in ratings]
         self.ratings = [(user, movie, rating > 3) for user, movie, rating in rows if rating != 3]
         random.Random(seed).shuffle(self.ratings)
         self.n_train = len(self.ratings) * 9 // 10

@@ -426,7 +426,7 @@ class Batch:
                 whole = row.features[self.o.whole] or 0
                 labels["completion"] = min(row.labels.get("watch_ms", 0) / whole, 1) if whole > 0 else None
             had = row.told if row.corrected else row.labels
-            ret = {"sample": n, "user_id": s.user, "item_id": s.item, "request_id": s.request,
+            ret = {"sample": n, "impression": s.number, "user_id": s.user, "item_id": s.item, "request_id": s.request,
                    "position": s.position, "impression_ts": s.ts, "emitted_ts": row.ts, "labels": labels,
                    "label_ts": row.label_ts, "keep_rate": f32(s.rate if row.labels else self.keep_most),
                    "features": self.features_shown(row.features)}

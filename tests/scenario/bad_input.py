@@ -132,6 +132,11 @@ def as_committed(freshet, lines):
         told = json.loads(r.stdout)
         freshet.check(not told["equal"] and told["committed"] != told["replayed"] and told["committed"] == before, "with both digests")
     one_message(freshet, again("cut", lines[:-500]), ["more messages", "events"], "a log that is cut short")
+    first = json.loads(lines[0])["timestamp"] - 60000
+    early = [json.dumps({"type": "click", "user_id": "early", "item_id": n, "timestamp": first + n}) for n in range(60)]
+    r = freshet.run("replay", "--state", freshet.path("early"), *log("begun", early + lines), "--set", "state.commit_events=10")
+    freshet.equal((r.returncode, again("begun", early + lines, state="early").returncode), (0, 0),
+                  "the record begins with the first commit, also where samples come only later")
     keep = [x for key in ("state.samples_keep=10s", "join.window=5s", "dedupe.window=5s", "update.every=10s") for x in ("--set", key)]
     freshet.run("replay", "--state", freshet.path("forgot"), *log("same", lines), *keep, "--set", "state.commit_events=50")
     one_message(freshet, again("same", lines, *keep, state="forgot"), ["begins at commit", "older than the samples"],

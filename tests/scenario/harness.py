@@ -16,7 +16,7 @@ import tempfile
 import time
 
 
-def wait_until(predicate, seconds, what):
+def wait_until(predicate, seconds, what, every=0.02):
     """Polls until predicate() is true and returns its value; what was waited for fails the script."""
     deadline = time.monotonic() + seconds
     while True:
@@ -25,7 +25,7 @@ def wait_until(predicate, seconds, what):
             return value
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not come within {seconds} s")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 def free_port():

@@ -210,6 +210,8 @@ def bad_files(s):
     refused(s, "an id twice", of(twice), "twice")
     refused(s, "a layer is missing", of(lambda file: file.tensors.pop("click.bias")), '"click.bias"', "missing")
     refused(s, "a tensor too many", of(renamed), '"top.0.wieght"', 'did you mean "top.0.weight"')
+    f.run("export", "table", "items", "-c", s.config, "--state", f.path("state"), "--out", f.path("rows"))
+    refused(s, "a table alone", f.path("rows"), '"weight"', "tables.NAME.ids")
     refused(s, "ids without vectors", of(lambda file: file.tensors.pop("tables.items.weight")), "tables.items.weight")
     refused(s, "more rows than there is room for", of(many), "tables.users.rows")
     refused(s, "nothing of the model", of(lambda file: file.tensors.clear()), "no tensor")

@@ -57,6 +57,30 @@ def put_few(folder):
             to.write("\n".join(rows) + "\n")
 
 
+def refuses(f):
+    """Files that are not ml-1m's three."""
+    folder = f.path("wrong")
+    for name, text, words in (("ratings", "userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n", "ratings.dat:1: "),
+                              ("ratings", "", "is empty"), ("ratings", "1::1::five::9\n", "'five', which is no number"),
+                              ("ratings", "9::1::5::9\n", "of one data set"),
+                              ("users", "1::Toy Story (1995)::Comedy\n", "users.dat:1: "),
+                              ("movies", None, "No such file")):
+        os.makedirs(folder)
+        put_few(folder)
+        path = os.path.join(folder, name + ".dat")
+        if text is None:
+            os.unlink(path)
+        else:
+            with open(path, "w") as to:
+                to.write(text)
+        try:
+            movielens.Task(folder)
+            f.check(False, f"{name}.dat with {text!r} is taken")
+        except movielens.Missing as why:
+            f.check(words in str(why), f"{name}: {why}")
+        shutil.rmtree(folder)
+
+
 def protocol(f):
     folder = f.path("few")
     os.mkdir(folder)
@@ -76,6 +100,7 @@ def protocol(f):
 def main():
     f = Freshet()
     protocol(f)
+    refuses(f)
     torch.set_num_threads(1)
     try:
         movielens.put_small(f.dir)

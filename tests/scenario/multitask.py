@@ -61,8 +61,25 @@ def scores(f, config, state, lines):
     f.equal(printed, best, "printed by the score, the greatest first")
 
 
+def warnings(f):
+    """What check says of a net that is possible, and yet not what was meant."""
+    base = ["check", "--no-environment", "--set", "models={m: {preset: mlp, heads: {click: {}, like: {given: click}}}}"]
+    told = lambda *more: f.run(*base, *[x for setting in more for x in ("--set", setting)])
+    for more, warned in (([], False), (["join.emit=fake_negative"], True), (["join.emit=first_label"], True),
+                         (["join.emit=fake_negative", "join.corrections=true"], False)):
+        r = told(*more)
+        f.check(r.returncode == 0 and ("join.corrections: true" in r.stderr) == warned,
+                f"{more}: labels after the first are {'' if warned else 'not '}warned of")
+    length = "features={user_id: {id: user, table: users}, item_id: {id: item, table: items}, ms: {number: item.ms}}"
+    for labels, warned in (("{click: {}, like: {}}", False),
+                           ("{click: {}, like: {}, watch: {}, completion: {of: watch, length: ms}}", False)):
+        r = told(length, f"join.labels={labels}")
+        f.check(r.returncode == 0 and ('"ms" is used by no head' in r.stderr) == warned, f"{labels}: ms is used")
+
+
 def main():
     f = Freshet()
+    warnings(f)
     lines = f.run("simulate", "--events", "8000", "--rate", "5", "--seed", "3").stdout.splitlines()
     for preset in ("mmoe", "ppnet"):
         config = f.path(f"{preset}.json")

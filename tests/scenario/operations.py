@@ -29,6 +29,7 @@ BAD = [
     ("a value out of bounds", "http:\n  connections: 0\n", "2:16", ["connections"]),
     ("a unit that is none", "update:\n  every: 5 parsecs\n", "2:10", ["every"]),
     ("no YAML", "update: {every: 5m\n", None, []),
+    ("a bucket of a profile that no topic brings", "counters: {item: {by: [user.gender]}}\n", "1:24", ["stream.users.topic is empty"]),
 ]
 
 
@@ -44,6 +45,11 @@ def check(f):
         f.check(started.returncode == 78 and not os.path.exists(f.path("never")), f"run with {what}: nothing starts")
     good = write(f.path("good.yaml"), "update: {every: 1m}\n")
     f.equal(f.run("check", "--no-environment", "-c", good).returncode, 0, "check of a good config: exit 0")
+    event = {"type": "click", "user_id": 1, "item_id": 2, "timestamp": 1767225600}
+    f.run("replay", "--events", "-", "--state", f.path("other"), input=json.dumps(event) + "\n")
+    r = f.run("get", "user", "1", "--state", f.path("other"), "--set", "tables.users.dim=8")
+    f.check(r.returncode == 1 and f"the state in {f.path('other')}: it was made with other features" in r.stderr,
+            "a state of another config is refused, and named")
     f.equal(f.run("check", "--nonsense").returncode, 2, "an option that is none: exit 2")
     f.equal(f.run("nonsense").returncode, 2, "a command that is none: exit 2")
 

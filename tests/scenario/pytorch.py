@@ -62,6 +62,13 @@ def optimized(name):
             "update": {**BASE["update"], "epochs": 2, "dense": DENSE[name]}}
 
 
+# How samples come, which decides what a metric judges: corrected ones, negatives at a rate, thinned positives.
+LABELS = {"corrected": {"window": "5s", "labels": {"click": {"window": "5m"}, "like": {"window": "5m"}}},
+          "fake_negative": {"window": "5m", "emit": "fake_negative", "corrections": True},
+          "rates": {"window": "5m", "keep_negatives": {"click": 0.3, "like": 0.6}},
+          "thinned": {"window": "5m", "thin_positives": {"action": "click", "window": "1d", "above": 3}}}
+
+
 class Story:
     def __init__(self):
         self.f = Freshet()
@@ -106,6 +113,8 @@ def main():
     s.beside("rich", {**BASE, **RICH})
     for name in TABLE:
         s.beside("by_" + name, optimized(name))
+    for name, join in LABELS.items():
+        s.beside(name, {**BASE, "join": join, "models": {"m": {"preset": "mlp", "heads": {"click": {}, "like": {}}}}})
     return s.f.summary()
 
 

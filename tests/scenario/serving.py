@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 # Serving the state: features of a request, in freshet's own shape and in Feast's, beside what GET of the user and the
 # items says; taps, with a reader that is too slow and one that goes; top.
+import fcntl
+import http.server
 import json
 import math
 import os
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
+import threading
+import time
 
 import harness
 from harness import wait_until
@@ -279,29 +286,148 @@ def top(f):
     f.equal(piped.wait(), 0, "SIGINT ends it well")
     f.check(all(line.startswith("ts=") and "click_auc=" in line for line in piped.stdout().splitlines()), "a line each time")
     f.equal(f.run("top", *url, "--interval", "0").returncode, 2, "no interval")
-    on_terminal(f, url)
+    on_terminal(f, url[1])
+    on_terminal_error(f)
+
+
+ENTER, LEAVE, HOME = b"\033[?1049h\033[?25l\033[2J", b"\033[?25h\033[?1049l", b"\033[H"
+# Leads the session, as a shell does: with the end of it the kernel would put the terminal right by itself.
+LEADER = """
+import signal, subprocess, sys
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+print("code", subprocess.call(sys.argv[1:]), flush=True)
+signal.pause()
+"""
+
+
+class Terminal:
+    """top in the foreground of a terminal of its own."""
+
+    def __init__(self, f, url, interval, **more):
+        self.master, slave = os.openpty()
+        self.resize(24, 80)
+        self.before = termios.tcgetattr(self.master)
+        self.got = b""
+        argv = [sys.executable, "-c", LEADER, f.binary, "top", "--url", url, "--interval", interval]
+        self.leader = subprocess.Popen(argv, **{"stdin": slave, "stdout": slave, "stderr": slave, **more},
+                                       preexec_fn=lambda: (os.setsid(), fcntl.ioctl(1, termios.TIOCSCTTY, 0)))
+        os.close(slave)
+        os.set_blocking(self.master, False)
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+    def seen(self, text, times=1):
+        try:
+            self.got += os.read(self.master, 65536)
+        except BlockingIOError:
+            pass
+        return self.got.count(text) >= times
+
+    def wait(self, text, times=1):
+        wait_until(lambda: self.seen(text, times), 20, f"{text} on the terminal")
+
+    def type(self, keys):
+        os.write(self.master, keys)
+
+    def signal(self, number):
+        os.killpg(self.leader.pid, number)
+
+    def modes(self):
+        return termios.tcgetattr(self.master)
+
+    def taken(self):
+        """Keys come one by one and are not shown; signals are still made of them."""
+        flags = self.modes()[3]
+        return not flags & (termios.ICANON | termios.ECHO) and flags & termios.ISIG
+
+    def frame(self):
+        """The lines of the last frame."""
+        frame = self.got[self.got.rindex(HOME) + len(HOME):self.got.rindex(b"\033[J")]
+        return re.sub(r"\033\[[0-9;]*[mK]", "", frame.decode()).splitlines()
+
+    def ended(self, f, what, code=0):
+        self.wait(b"code ")
+        f.check(self.got.startswith(ENTER) and self.got.count(ENTER) == self.got.count(LEAVE)
+                and f"code {code}\r\n".encode() in self.got[self.got.rindex(LEAVE):] and self.modes() == self.before,
+                f"top on a terminal, which is as it was after {what}")
+        self.leader.kill()
+        self.leader.wait()
+        os.close(self.master)
 
 
 def on_terminal(f, url):
-    """On a terminal: the screen is taken, and given back however it ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        master, slave = os.openpty()
-        process = subprocess.Popen([f.binary, "top", *url, "--interval", "0.1"], stdout=slave, stdin=slave)
-        os.close(slave)
-        got = b""
-        while got.count(b"\033[H") < 3:
-            got += os.read(master, 65536)
-        process.send_signal(signal.SIGWINCH)
-        process.send_signal(number)
-        code = process.wait(10)
-        try:
-            while piece := os.read(master, 65536):
-                got += piece
-        except OSError:
+    """On a terminal: the screen and the keys are taken, and given back however it ends."""
+    ends = {"q": lambda t: t.type(b"xq"), "Ctrl-C": lambda t: t.type(b"\x03"), "Ctrl-\\": lambda t: t.type(b"\x1c"),
+            "SIGTERM": lambda t: t.signal(signal.SIGTERM), "SIGHUP": lambda t: t.signal(signal.SIGHUP)}
+    for what, end in ends.items():
+        t = Terminal(f, url, "0.1")
+        t.wait(HOME, 3)
+        f.check(t.taken(), "keys are taken")
+        end(t)
+        t.ended(f, what)
+    t = Terminal(f, url, "3600")
+    t.wait(b"\033[J")
+    f.check(max(map(len, t.frame())) > 40 and len(t.frame()) > 9, f"a frame of {len(t.frame())} lines")
+    t.resize(10, 40)
+    t.wait(b"\033[J", 2)
+    f.check(max(map(len, t.frame())) == 40 and len(t.frame()) == 9, "follows the size of the terminal, at once")
+    t.type(b"q")
+    t.ended(f, "q within a long interval")
+    suspended(f, url)
+    t = Terminal(f, url, "0.1", stdin=subprocess.DEVNULL)
+    t.wait(HOME, 3)
+    f.equal(t.modes(), t.before, "where the keys are not the terminal's they stay as they are")
+    t.signal(signal.SIGTERM)
+    t.ended(f, "SIGTERM without keys")
+
+
+def suspended(f, url):
+    t = Terminal(f, url, "0.1")
+    t.wait(HOME, 3)
+    t.type(b"\x1a")
+    t.wait(LEAVE)
+    f.equal(t.modes(), t.before, "Ctrl-Z gives the terminal back")
+    later = time.monotonic() + 0.2  # the time of the next frame passes meanwhile
+    wait_until(lambda: time.monotonic() > later, 20, "time")
+    wait_until(lambda: (t.signal(signal.SIGCONT), t.seen(ENTER, 2))[1], 20, "the screen again")
+    frames = t.got.count(HOME)
+    t.wait(HOME, frames + 3)
+    between = t.got[t.got.index(LEAVE) + len(LEAVE):t.got.rindex(ENTER)]
+    f.check(t.taken() and b"freshet" not in between, "and SIGCONT takes it again, before anything is drawn")
+    t.type(b"q")
+    t.ended(f, "that and q")
+
+
+def on_terminal_elsewhere(f, slow_s, answers, last):
+    """top of what is no daemon, but has a daemon's answers, and after them another for ever."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = answers.pop() if answers else last
+            time.sleep(slow_s)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
             pass
-        os.close(master)
-        f.check(code == 0 and got.startswith(b"\033[?1049h") and got.endswith(b"\033[?25h\033[?1049l"),
-                f"top on a terminal, ended by {signal.Signals(number).name}")
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return Terminal(f, f"http://127.0.0.1:{server.server_port}", "0.1")
+
+
+def on_terminal_error(f):
+    status = f.get("/v1/status").body
+    t = on_terminal_elsewhere(f, 0, [status] * 3, b"[]")
+    t.ended(f, "an error", 1)
+    f.check(b"not a status" in t.got[t.got.rindex(LEAVE):], "and told after that, where it can be read")
+    t = on_terminal_elsewhere(f, 0.15, [], status)
+    t.wait(HOME, 3)
+    t.type(b"q")
+    t.ended(f, "q beside a daemon that is slower than the interval")
 
 
 def stop_under_taps(f, daemon):

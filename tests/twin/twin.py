@@ -30,12 +30,14 @@ import tensors  # noqa: E402
 
 
 def auc(p, y, w):
-    """Of pairs of a positive and a negative, the share in order; ties count half."""
-    order = numpy.argsort(p, kind="stable")
-    p, y, w = p[order], y[order], w[order].astype(numpy.float64)
+    """Of pairs of a positive and a negative, the share in order; ties count half. As freshet judges (docs/CONTRACT.md): each
+    sample once, whatever its weight; one below 0 makes a positive of the negative that was there before."""
+    positive, negative = (y > 0.5).astype(numpy.float64), (y <= 0.5).astype(numpy.float64)
+    negative -= w < 0
     _, tie = numpy.unique(p, return_inverse=True)
-    positive = numpy.bincount(tie, w * (y > 0.5))
-    negative = numpy.bincount(tie, w * (y <= 0.5))
+    positive, negative = numpy.bincount(tie, positive), numpy.bincount(tie, negative)
+    if positive.sum() == 0 or negative.sum() <= 0:
+        return None
     below = numpy.cumsum(negative) - negative
     return float((positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum()))
 
@@ -294,9 +296,9 @@ def progressive(twin, through, begin=0):
         name = h["name"]
         y, w = (twin.samples[f"{kind}.{name}"][:through] for kind in ("label", "weight"))
         w = numpy.where(numpy.isnan(p[name]), 0, w)
-        scores = lambda at: auc(p[name][at], y[at], w[at]) if 0 < (y[at] > 0.5).sum() < at.sum() else None
+        scores = lambda at: auc(p[name][at], y[at], w[at])
         if h["loss"] in ("logloss", "fnw"):
-            result[name] = {"auc": scores(w > 0), "after_bootstrap": scores(frozen & (w > 0))}
+            result[name] = {"auc": scores(w != 0), "after_bootstrap": scores(frozen & (w != 0))}
     return result
 
 

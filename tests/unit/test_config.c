@@ -234,6 +234,53 @@ Test(config, parts_of_all)
     config_free(c);
 }
 
+static bool reads(const struct config_block *b, const char *name)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < b->n_of; i++)
+        found |= strcmp(b->of[i], name) == 0;
+    return found;
+}
+
+// In ms as it is, a length would be all that a net sees.
+Test(config, all_but_lengths)
+{
+    static const char *const heads[] = {
+        "models: {m: {preset: mlp, heads: {share: {label: watch, loss: fraction, length: ms}}}}\n",
+        "join: {labels: {click: {}, watch: {}, completion: {of: watch, length: ms}}}\n"
+        "models: {m: {preset: mlp, heads: {click: {}}}}\n",
+        "models: {m: {preset: mlp, heads: {click: {}}}}\n",
+        "models: {m: {preset: mlp, with: {of: [all, ms]}, heads: {share: {label: watch, loss: fraction, "
+        "length: "
+        "ms}}}}\n",
+    };
+    for (int i = 0; i < 4; i++) {
+        char text[600];
+        snprintf(text, sizeof text,
+                 "features: {user_id: {id: user, table: users}, ms: {number: item.ms}}\n%s%s",
+                 i != 1 ? "join: {labels: {click: {}, watch: {}}}\n" : "", heads[i]);
+        struct config *c = load_good(text);
+        cr_expect(reads(&c->model.blocks[0], "user_id"));
+        cr_expect_eq(reads(&c->model.blocks[0], "ms"), i >= 2, "%d", i);
+        config_free(c);
+    }
+}
+
+// Of the default features two are 16 wide and the hour 8: they are no fields of one width, and yet FiBiNET is made.
+Test(config, fields_are_of_the_usual_width)
+{
+    static const char *const names[] = {"fibinet", "fm"};
+    for (int i = 0; i < 2; i++) {
+        char text[100];
+        snprintf(text, sizeof text, "models: {m: {preset: %s}}\n", names[i]);
+        struct config *c = load_good(text);
+        cr_expect(c->model.blocks[0].n_of == 2 && reads(&c->model.blocks[0], "user_id") &&
+                      reads(&c->model.blocks[0], "item_id"),
+                  "%s", names[i]);
+        config_free(c);
+    }
+}
+
 Test(config, a_preset_is_a_net)
 {
     struct config *c = load_good("models:\n"

@@ -194,6 +194,14 @@ static const struct mistake mistakes[] = {
      "1:34: head click: no feature or earlier block \"botom\"; did you mean \"bottom\"?"},
     {"models:\n  m:\n    net:\n      - {name: a, mlp: [4], of: [hours]}\n",
      "4:34: block a: no feature or earlier block \"hours\"; did you mean \"hour\"?"},
+    {"models:\n  m:\n    net:\n      - {name: a, mlp: [4], of: [hour, b]}\n      - {name: b, mlp: [4], of: "
+     "hour}\n",
+     "4:40: block a: block \"b\" must stand before it"},
+    {"models: {m: {net: [{name: a, mlp: [4], of: [hour, a]}]}}\n", "1:51: block a: it reads itself"},
+    {"models:\n  m:\n    net:\n      - {name: a, mlp: [4], of: c}\n      - {name: b, lhuc: [4], of: hour, "
+     "by: a}\n"
+     "      - {name: c, mlp: [4], of: [hour, b]}\n",
+     "4:33: block a: a cycle, for what it reads, \"c\", depends on it"},
     {"models: {m: {net: [{name: hour, mlp: [4], of: all}]}}\n",
      "1:27: block \"hour\": a feature has this name"},
     {"models: {m: {net: [{name: a, mlp: [4], of: all}, {name: a, mlp: [4], of: all}]}}\n",
@@ -332,6 +340,18 @@ Test(config_mistakes, optimizers)
     c = load_set("tables.users.optimizer", "ftrl");
     cr_expect(c->tables[0].optimizer.kind == OPTIMIZER_FTRL && c->tables[0].optimizer.lr == 0.1);
     config_free(c);
+}
+
+Test(config_mistakes, a_preset_says_who_names_what_it_reads)
+{
+    struct config *c = NULL;
+    struct err err = {0};
+    cr_expect_lt(load_text("features: {iid: {id: item}}\nmodels: {m: {preset: din, with: {history: iid}}}\n",
+                           &c, &err),
+                 0);
+    cr_expect_str_eq(err.message, "preset din:2:57: block interest: no feature or earlier block \"item_id\"; "
+                                  "there are: iid (this stands "
+                                  "in the preset; its \"with\" says what is read)");
 }
 
 Test(config_mistakes, every_layer_kind_is_told)

@@ -102,6 +102,8 @@ static void run(uint64_t seed, int steps, uint64_t max, int64_t start)
             t->now = minute_of(base - 5000);
         }
         int64_t oldest;
+        if (rng_below(&r, 10) == 0)
+            dedupe_make_room(d); // decides nothing
         if (k % 50 == 0)
             cr_assert_eq(dedupe_count(d), twin_count(t, &oldest), "step %d", k);
         cr_assert_eq(dedupe_forgotten(d), t->forgotten);
@@ -154,6 +156,37 @@ Test(dedupe, grows_shrinks_and_forgets_in_time)
     for (uint64_t id = 1; id <= 200000; id++)
         cr_assert(!dedupe_seen(d, id + 1000000, (WINDOW + 2) * MINUTE));
     cr_assert(dedupe_bytes(d) <= 4 * bytes);
+    dedupe_free(d);
+}
+
+static void count_turn(void *turns)
+{
+    ++*(int *)turns;
+}
+
+Test(dedupe, makes_room_between_events_with_turns_and_inside_them_without)
+{
+    enum { MANY = 100000 };
+    int turns = 0;
+    uint64_t grown = 0;
+    struct dedupe *d = dedupe_new(WINDOW * MINUTE, UINT64_MAX);
+    dedupe_turn_set(d, count_turn, &turns);
+    for (uint64_t id = 1; id <= MANY; id++)
+        cr_assert(!dedupe_seen(d, id, 1000));
+    cr_assert_eq(turns, 0);
+    for (uint64_t id = MANY + 1; id <= 4 * MANY; id++) {
+        int before = turns;
+        uint64_t bytes = dedupe_bytes(d);
+        if (id % 100 == 0)
+            dedupe_make_room(d);
+        grown += dedupe_bytes(d) > bytes && turns > before + 10;
+        before = turns;
+        cr_assert(!dedupe_seen(d, id, 1000));
+        cr_assert_eq(turns, before);
+    }
+    cr_assert_geq(grown, 2);
+    for (uint64_t id = 1; id <= 4 * MANY; id++)
+        cr_assert(dedupe_seen(d, id, 2000));
     dedupe_free(d);
 }
 

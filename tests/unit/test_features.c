@@ -169,6 +169,28 @@ Test(features, quantiles_are_equal_shares)
     cr_expect_eq(features_quantile_edges(same, 0, 10, edges), 0, "no value, none");
 }
 
+// The update is fed so many rows more: q is its number (feature 0), r and e are missing.
+static struct quantiles *gathered(const struct features *f, int from, int to)
+{
+    struct quantiles *q = features_quantiles_new(f);
+    struct feature_row *row = calloc(1, sizeof *row);
+    for (int i = from; i <= to; i++) {
+        row->values[0] = (struct feature_value){.type = FEATURE_CATEGORY, .number = i};
+        row->values[1] = (struct feature_value){.type = FEATURE_MISSING};
+        features_quantiles_put(q, row);
+    }
+    features_quantiles_learn(f, q);
+    free(row);
+    return q;
+}
+
+static struct str bytes_of(const struct buf *b)
+{
+    return (struct str){(const char *)b->data, (uint32_t)b->len};
+}
+
+// f has four updates, the second of which is stopped; `again` takes up what is stored after the third. Both learn from
+// 1 to 400, for it takes 100 a bucket.
 Test(features, quantiles_are_kept_with_a_version)
 {
     struct config *c = NULL;
@@ -179,35 +201,49 @@ Test(features, quantiles_are_kept_with_a_version)
         {"models", "{m: {heads: {click: {of: q}}}}"}};
     cr_assert(config_load(NULL, overrides, 2, NULL, &c, &err) == 0, "%s", err.message);
     struct features *f = features_new(c), *again = features_new(c);
-    struct quantiles *q = features_quantiles_new(f);
-    cr_assert_not_null(q);
-    struct feature_row *row = calloc(1, sizeof *row);
-    for (int i = 1; i <= 100; i++) {
-        row->values[0] = (struct feature_value){.type = FEATURE_CATEGORY, .number = i};
-        row->values[1] = (struct feature_value){.type = FEATURE_MISSING};
-        features_quantiles_put(q, row);
-    }
-    struct buf blob = {0};
+    struct buf blob = {0}, few = {0}, none = {0};
     const double *edges;
     uint32_t n;
-    features_quantiles_learn(f, q);
-    features_quantiles_save(f, q, &blob);
-    cr_expect_not(features_quantiles_of(f, 0, &edges, &n), "nothing changes before the version stands");
+    struct quantiles *q = gathered(f, 1, 6);
     features_quantiles_apply(f, q);
-    struct str bytes = {(const char *)blob.data, (uint32_t)blob.len};
-    cr_assert_eq(features_quantiles_load(again, bytes, &err), 0);
+    features_quantiles_free(q);
+    features_quantiles_free(gathered(f, 7, 2000));
+    q = gathered(f, 7, 399);
+    features_quantiles_save(f, q, &blob, &few);
+    features_quantiles_apply(f, q);
+    features_quantiles_free(q);
+    cr_expect(blob.len == 0 && !features_quantiles_of(f, 0, &edges, &n), "one too few");
+    cr_assert_eq(features_quantiles_load(again, bytes_of(&blob), &err), 0);
+    for (size_t cut = 1; cut < few.len; cut++)
+        cr_expect_eq(features_quantiles_load_gathered(
+                         again, (struct str){(const char *)few.data, (uint32_t)cut}, &err),
+                     -1);
+    cr_assert_eq(features_quantiles_load_gathered(again, bytes_of(&few), &err), 0);
+    cr_expect_eq(features_quantiles_gathered(again, 0), 399);
+    for (int i = 0; i < 2; i++) {
+        struct features *of = i == 0 ? f : again;
+        q = gathered(of, 400, 400);
+        buf_clear(&blob);
+        features_quantiles_save(of, q, &blob, &none);
+        cr_expect_not(features_quantiles_of(of, 0, &edges, &n), "nothing changes before the version stands");
+        features_quantiles_apply(of, q);
+        features_quantiles_free(q);
+    }
+    cr_expect_eq(none.len, 0, "what was learned is gathered no more");
+    cr_assert_eq(features_quantiles_load(again, bytes_of(&blob), &err), 0);
     for (int i = 0; i < 2; i++) {
         cr_assert(features_quantiles_of(i == 0 ? f : again, 0, &edges, &n) && n == 3);
-        cr_expect(edges[0] == 26 && edges[1] == 51 && edges[2] == 76);
+        cr_expect(edges[0] == 101 && edges[1] == 201 && edges[2] == 301);
         cr_expect_not(features_quantiles_of(i == 0 ? f : again, 1, &edges, &n), "of what was always missing");
     }
     struct quantiles *rest = features_quantiles_new(f);
     cr_expect_not_null(rest, "which the next update asks");
     for (size_t cut = 1; cut < blob.len; cut++)
-        cr_expect_eq(features_quantiles_load(again, (struct str){bytes.s, (uint32_t)cut}, &err), -1);
-    features_quantiles_free(q);
+        cr_expect_eq(
+            features_quantiles_load(again, (struct str){(const char *)blob.data, (uint32_t)cut}, &err), -1);
     features_quantiles_free(rest);
-    free(row);
+    buf_done(&none);
+    buf_done(&few);
     buf_done(&blob);
     features_free(f);
     features_free(again);

@@ -479,7 +479,7 @@ static struct entity *group(struct run *run, enum group_of of, const struct even
     struct entity *t = NULL;
     struct str name = text_of(e->value, text);
     for (uint32_t stage = 0; stage < 4; stage++)
-        entities_fetch(run->es, entities_group_place(&key), stage);
+        entities_fetch(run->es, entities_group_place(&key), UINT32_MAX, stage);
     cr_assert_eq(entities_group(run->es, &key, create ? name : (struct str){0}, &t, NULL), 0);
     cr_assert(t != NULL || !create);
     if (t == NULL)

@@ -241,7 +241,7 @@ static void tell_ahead(struct story *s, struct message *m, uint32_t outstanding)
     m->told = true;
     s->full += outstanding >= 16;
     s->large += m->event.n_items > 16;
-    groups_ahead(s->groups, s->state, &m->event, m->partition);
+    groups_ahead(s->groups, s->state, &m->event, m->partition, UINT32_MAX);
 }
 
 static void story_run(struct story *s)

@@ -487,6 +487,63 @@ Test(joiner, shows_what_a_user_waits_for_oldest_first)
     joiner_free(j);
 }
 
+enum { LISTED_USERS = 50, LISTED = 40000, LISTED_WINDOW = 3000 };
+
+struct listed {
+    struct joiner *j;
+    uint64_t user[LISTED];
+    int64_t ts[LISTED];
+    int n, turns;
+    int64_t watermark;
+};
+
+// The joiner beside a look through all that came. Also called while chains are made larger.
+static void listed_compare(void *context)
+{
+    struct listed *l = context;
+    struct joiner_pending p[LISTED_WINDOW];
+    uint64_t user = 1 + (uint64_t)l->turns++ % LISTED_USERS;
+    uint32_t n = joiner_of_user(l->j, user, LISTED_WINDOW, p);
+    uint32_t found = 0;
+    for (int k = l->n - 2 * LISTED_WINDOW > 0 ? l->n - 2 * LISTED_WINDOW : 0; k < l->n; k++)
+        if (l->user[k] == user && l->ts[k] + LISTED_WINDOW > l->watermark) {
+            cr_assert_lt(found, n);
+            cr_assert(p[found].item == (uint64_t)k && p[found].ts == l->ts[k]);
+            found++;
+        }
+    cr_assert_eq(found, n);
+}
+
+Test(joiner, shows_all_that_a_user_waits_for_while_others_come_and_go)
+{
+    struct state_join_options o = options_of(STATE_EMIT_WAIT, STATE_WATCH_MAX);
+    struct samples_seen seen = {0};
+    struct rng r = rng_of(3);
+    static struct listed l;
+    o.window_ms = LISTED_WINDOW;
+    l.j = joiner_new(&o);
+    joiner_turn_set(l.j, listed_compare, &l);
+    l.watermark = -1;
+    for (int64_t ts = 0; l.n < LISTED; ts++) {
+        l.user[l.n] = 1 + rng_below(&r, LISTED_USERS);
+        l.ts[l.n] = ts;
+        joiner_impression(l.j,
+                          &(struct state_impression){.user = l.user[l.n], .item = (uint64_t)l.n, .ts = ts});
+        l.n++;
+        if (rng_below(&r, 20) == 0)
+            listed_compare(&l);
+        joiner_make_room(l.j);
+        if (rng_below(&r, 100) > 0)
+            continue;
+        l.watermark = ts - 1;
+        joiner_advance(l.j, l.watermark, seen_add, &seen);
+        seen.n = 0;
+    }
+    cr_assert_gt(l.turns, LISTED / 25);
+    joiner_free(l.j);
+    seen_done(&seen);
+}
+
 // Labels that a later config does not have still stand in blocks.
 Test(joiner, label_sets_widen_for_an_older_config)
 {

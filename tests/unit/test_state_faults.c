@@ -284,7 +284,7 @@ static struct entity *group_get(struct state *s, uint64_t user, uint64_t value, 
     struct err err = {0};
     struct str bucket = text != NULL ? str_of(text) : (struct str){0};
     for (uint32_t stage = 0; stage < 4; stage++)
-        state_group_fetch(s, state_group_place(&key), stage);
+        state_group_fetch(s, state_group_place(&key), UINT32_MAX, stage);
     cr_assert_eq(state_group(s, &key, bucket, &e, &err), 0, "%s", err.message);
     return e;
 }

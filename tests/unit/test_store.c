@@ -131,7 +131,9 @@ static void twin_batch(struct twin *t, struct rng *r, struct store *s)
         struct test_key key = twin_key(i);
         t->there[i] = rng_below(r, 4) > 0;
         t->value[i] = rng_u64(r);
-        if (t->there[i])
+        if (t->there[i] && i % 2 == 0)
+            store_batch_put_held(b, key.bytes, key.n, &t->value[i], sizeof t->value[i]);
+        else if (t->there[i])
             put(b, key, &t->value[i], sizeof t->value[i]);
         else
             store_batch_delete(b, key.bytes, key.n);

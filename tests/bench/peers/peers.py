@@ -31,6 +31,7 @@ KAFKA = os.path.join(HERE, "..", "..", "kafka", "kafka.sh")
 JAVA = ["java", "-XX:+UseParallelGC", "-Xms2g", "-Xmx2g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
 CONFIG = os.path.join(HERE, "freshet.yaml")
 WAIT_S = 3600
+ASK_S = 0.1  # a page of metrics is 0.7 ms of the CPU that is measured: asked every 20 ms it was a twentieth of a run
 START = 1767225600000  # of event time
 # Kafka Streams' samples have no features: nor have those of the first row, but for the ids.
 ALONE = ("--set", "features={user_id: {id: user, table: users}, item_id: {id: item, table: items}}")
@@ -229,9 +230,10 @@ class Bench:
         def work(state):
             begin = time.monotonic()
             daemon = self.start_freshet(state, *options)
-            wait_until(lambda: self.read(daemon) >= self.events / 5, WAIT_S, "a fifth")
+            wait_until(lambda: self.read(daemon) >= self.events / 5, WAIT_S, "a fifth", ASK_S)
             warm, warm_wall = Usage(daemon.pid).cpu, time.monotonic() - begin
-            wait_until(lambda: self.read(daemon) >= self.events and self.at_rest(daemon), WAIT_S, "the end of the log")
+            wait_until(lambda: self.read(daemon) >= self.events and self.at_rest(daemon), WAIT_S, "the end of the log",
+                       ASK_S)
             wall = time.monotonic() - begin
             daemon.kill(15)
             written = self.closing(daemon.popen)
