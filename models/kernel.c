@@ -86,8 +86,10 @@ KERNEL void kernel_reduce(uint32_t n, const uint32_t *requests, uint32_t dim, co
 }
 
 // Rows lie anywhere in a table that no cache holds: they are asked for AHEAD rows before their turn.
-void kernel_gather(uint32_t n, uint32_t dim, const float *restrict vectors, size_t stride,
-                   const uint32_t *restrict slots, float *restrict to, uint32_t ld)
+static inline __attribute__((always_inline)) void gather(uint32_t n, uint32_t dim,
+                                                         const float *restrict vectors, size_t stride,
+                                                         const uint32_t *restrict slots, float *restrict to,
+                                                         uint32_t ld)
 {
     for (size_t i = 0; i < n; i++) {
         if (i + AHEAD < n && slots[i + AHEAD] != KERNEL_NO_ROW) {
@@ -101,6 +103,16 @@ void kernel_gather(uint32_t n, uint32_t dim, const float *restrict vectors, size
         else
             memcpy(to + i * ld, vectors + slots[i] * stride, dim * sizeof *to);
     }
+}
+
+// A copy of 16 is one or two moves where the compiler knows that it is of 16.
+KERNEL void kernel_gather(uint32_t n, uint32_t dim, const float *restrict vectors, size_t stride,
+                          const uint32_t *restrict slots, float *restrict to, uint32_t ld)
+{
+    if (dim == 16)
+        gather(n, 16, vectors, stride, slots, to, ld);
+    else
+        gather(n, dim, vectors, stride, slots, to, ld);
 }
 
 // One dot product over LANES sums, which are added up in order at the end.

@@ -155,20 +155,20 @@ static void tile_aside(packed_tile_fn *run, struct packed_tile t, uint32_t rows,
     kernel_copy(rows, columns, y, PACKED_COLS, to, (uint32_t)ldto);
 }
 
-// Rows from `row` on and `panels` panels from `column` on; `t` has x and the part of k.
-static void multiply_tile(const struct multiply *a, struct packed_tile t, uint32_t row, uint32_t rows,
+// Rows from `row` on and `panels` panels from `column` on; *t has x and the part of k, and of the mask whether.
+static void multiply_tile(const struct multiply *a, struct packed_tile *t, uint32_t row, uint32_t rows,
                           uint32_t column, uint32_t panels, uint32_t unit)
 {
     const struct packed_product *p = a->p;
     packed_tile_fn *run = a->way->tiles[rows - 1][panels - 1];
-    t.w = a->panels + (size_t)column * a->units + (size_t)unit * PACKED_COLS;
-    t.y = p->y + (size_t)row * p->ldy + column;
-    t.mask = t.mask != NULL ? p->mask + (size_t)row * p->ldmask + column : NULL;
-    tile_start(a, &t, column, unit);
+    t->w = a->panels + (size_t)column * a->units + (size_t)unit * PACKED_COLS;
+    t->y = p->y + (size_t)row * p->ldy + column;
+    t->mask = t->mask != NULL ? p->mask + (size_t)row * p->ldmask + column : NULL;
+    tile_start(a, t, column, unit);
     if (column + panels * PACKED_COLS <= a->columns)
-        run(&t);
+        run(t);
     else
-        tile_aside(run, t, rows, a->columns - column);
+        tile_aside(run, *t, rows, a->columns - column);
 }
 
 // A part of the sums of a part of y.
@@ -185,20 +185,19 @@ static void multiply_rows(const struct multiply *a, const struct block *b, uint3
                           uint32_t rows)
 {
     const bool last = b->unit + b->units == a->units;
-    const struct packed_tile t = {.k = b->units,
-                                  .ldx = b->ldx,
-                                  .panel = (size_t)PACKED_COLS * a->units,
-                                  .ldy = a->p->ldy,
-                                  .relu = last && a->p->relu,
-                                  .mask = last ? a->p->mask : NULL,
-                                  .ldmask = a->p->ldmask};
+    struct packed_tile t = {.k = b->units,
+                            .ldx = b->ldx,
+                            .panel = (size_t)PACKED_COLS * a->units,
+                            .ldy = a->p->ldy,
+                            .relu = last && a->p->relu,
+                            .mask = last ? a->p->mask : NULL,
+                            .ldmask = a->p->ldmask};
     for (uint32_t j = b->left, panels; j < b->right && from < to; j += panels * PACKED_COLS) {
         const uint32_t whole = (b->right - j) / PACKED_COLS, most = a->way->panels_most[rows - 1];
         panels = whole == 0 ? 1 : whole < most ? whole : most;
         for (uint32_t i = from; i < to; i += rows) {
-            struct packed_tile tile = t;
-            tile.x = b->x + (size_t)(i - b->top) * b->ldx;
-            multiply_tile(a, tile, i, rows, j, panels, b->unit);
+            t.x = b->x + (size_t)(i - b->top) * b->ldx;
+            multiply_tile(a, &t, i, rows, j, panels, b->unit);
         }
     }
 }
