@@ -11,9 +11,10 @@
 enum {
     HUGE_PAGE = 2 << 20,
     PAGE = 4 << 10,
-    ARENAS = 2,          // of malloc: what one thread frees another can use
-    MAPPED = 256 << 10,  // from so many bytes on a block is pages of its own; a segment of bodies is
-    TRIMMED = 4 << 20,   // so much at the top of the heap is kept
+    ARENAS = 2,         // of malloc: what one thread frees another can use
+    MAPPED = 256 << 10, // from so many bytes on a block is pages of its own; a segment of bodies is
+    TRIMMED = 4 << 20,  // so much at the top of the heap is kept
+    AHEAD = 4 << 20,
     HUGE_FROM = 8 << 20, // bytes from which on a block is worth huge pages
 };
 
@@ -90,6 +91,17 @@ void mem_unmap_behind(void *p, size_t done, size_t *io_gone)
         return;
     (void)madvise((char *)p + *io_gone, gone - *io_gone, MADV_DONTNEED);
     *io_gone = gone;
+}
+
+struct mem_span mem_ahead(const void *p, uint64_t at, uint64_t cap, size_t size, uint64_t filled,
+                          uint64_t *io_told)
+{
+    const uint64_t came = *io_told > 0 && filled > *io_told ? 2 * (filled - *io_told) : 0,
+                   most = AHEAD / size;
+    uint64_t n = came < most ? came : most;
+    n = n < cap - at ? n : cap - at;
+    *io_told = filled;
+    return (struct mem_span){(const uint8_t *)p + at * size, n * size};
 }
 
 void mem_populate(struct mem_span span)

@@ -5,6 +5,7 @@
 #define FRESHET_BASE_MEM_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 void *mem_alloc(size_t size);                         // uninitialised
 void *mem_zalloc(size_t size);                        // zeroed
@@ -26,6 +27,11 @@ struct mem_span {
     const void *p;
     size_t n; // bytes, may be 0
 };
+// What an array will fill of its places at..cap - 1, of `size` bytes each, if twice as much comes as since the last call:
+// `filled` counts on, *io_told keeps it. 4 MiB at most: of a backlog more comes, but nobody waits then, and what is made
+// and never filled is lost. Nothing the first time, when nobody knows.
+struct mem_span mem_ahead(const void *p, uint64_t at, uint64_t cap, size_t size, uint64_t filled,
+                          uint64_t *io_told);
 // Makes its pages, so that who fills it need not wait for them: a huge page is to be zeroed first. A hint, for a
 // thread that has the time. What was unmapped meanwhile does no harm.
 void mem_populate(struct mem_span span);

@@ -2,6 +2,7 @@
 // The model: a net of named blocks and its heads. Here names are checked: what a block uses stands before it,
 // what a head predicts is a label; and options, by the tables of the layer kinds (models/option.h). Whether
 // shapes fit is found when the net is made, which reports by the places kept here.
+#include <assert.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -400,6 +401,7 @@ static int no_value_check(const struct reading *r, const struct tree_node *n)
 
 static int options_read(const struct reading *r, struct config_block *b, const struct net_kind *kind)
 {
+    assert(kind->name != NULL && kind->options != NULL);
     for (const struct tree_node *c = r->n->first; c != NULL; c = c->next) {
         const struct layer_option *o = net_kind_option(kind, c->key);
         if (o != NULL && option_read(r, b, o, c) < 0)

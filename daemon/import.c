@@ -326,7 +326,7 @@ static int table_put(const struct import *m, struct model_update *u, uint32_t t,
             row->accum = part_f32(f->parts[PART_ACCUM], i);
         memcpy(row->vector, f->parts[PART_WEIGHT]->data + i * bytes, bytes);
         for (uint32_t a = 0; a < arrays; a++)
-            memcpy(row->vector + (1 + a) * o->dim, f->parts[PART_FIRST + a]->data + i * bytes, bytes);
+            memcpy(row->vector + (size_t)(1 + a) * o->dim, f->parts[PART_FIRST + a]->data + i * bytes, bytes);
         if (result == 0 && !model_update_row(u, t, row, arrays > 0))
             result = err_set(err, ERR_LIMIT,
                              "table %s has no room for them: tables.%s.rows is %llu, of which %llu are taken",

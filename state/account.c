@@ -227,3 +227,8 @@ void *account_resize(struct account *a, void *p, size_t size)
     account_free(a, p);
     return to;
 }
+
+struct mem_span account_span(struct account *a)
+{
+    return mem_ahead(a->base, a->top, a->size, 1, a->top, &a->told);
+}

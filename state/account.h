@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/mem.h"
+
 enum {
     ACCOUNT_UNIT = 64,
     ACCOUNT_ORDERS = 15, // 64 bytes .. 1 MiB; what is larger is malloc'ed
@@ -31,6 +33,7 @@ struct account {
     uint8_t *tags;    // by unit: of the first of a block, its order and whether it is free
     uint64_t size;    // of the reserve, in bytes
     uint64_t top;     // used of it so far
+    uint64_t told;    // of account_span
     uint64_t outside; // blocks in use that are malloc'ed
     struct account_block *free[ACCOUNT_ORDERS];
     struct account_block *quick[ACCOUNT_QUICK];
@@ -42,5 +45,6 @@ void account_done(struct account *a);
 void *account_alloc(struct account *a, size_t size);           // zeroed
 void *account_resize(struct account *a, void *p, size_t size); // what is added is not zeroed; p may be NULL
 void account_free(struct account *a, void *p);
+struct mem_span account_span(struct account *a); // of the reserve, what will be used next: mem_ahead
 
 #endif

@@ -174,7 +174,7 @@ static void *commit_thread(void *state)
     struct err err = {0};
     for (struct commit *work; (work = commit_next(&s->committer)) != NULL;) {
         int64_t begin = clock_real_mono_us(NULL);
-        for (int i = 0; i < JOINER_SPANS; i++)
+        for (int i = 0; i <= JOINER_SPANS; i++)
             mem_populate(work->ahead[i]);
         while (commit_write(s, work, &err) != 0)
             if (!commit_failed(&s->committer, &err))
@@ -389,6 +389,7 @@ int state_commit(struct state *s, struct str progress, uint64_t *ret_ticket, str
                             .buried = entities_buried(s->entities, number)};
     memcpy(work->expiry, entities_expiry(s->entities), sizeof work->expiry);
     joiner_ahead(s->joiner, work->ahead);
+    work->ahead[JOINER_SPANS] = entities_ahead(s->entities);
     s->commits++;
     s->commit_puts += store_batch_count(s->batch);
     s->commit_bytes += store_batch_bytes(s->batch);

@@ -581,6 +581,11 @@ void entities_count(struct entities *es, struct entity *e, uint16_t partition, u
     entity_dirty(es, e);
 }
 
+struct mem_span entities_ahead(struct entities *es)
+{
+    return account_span(&es->account);
+}
+
 uint64_t entities_window(struct entities *es, struct entity *e, uint8_t measure, uint32_t window, int64_t at)
 {
     assert(measure < MEASURE_MAX && window < es->tiling.n);

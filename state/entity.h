@@ -45,6 +45,7 @@ void entities_watermark(struct entities *es, int64_t watermark); // tiles age by
 
 void entities_count(struct entities *es, struct entity *e, uint16_t partition, uint8_t measure, int64_t ts,
                     uint64_t n);
+struct mem_span entities_ahead(struct entities *es); // what will be filled next: mem_ahead
 uint64_t entities_window(struct entities *es, struct entity *e, uint8_t measure, uint32_t window, int64_t at);
 uint64_t entities_total(const struct entity *e, uint8_t measure);
 void entities_seen(struct entities *es, struct entity *e, uint16_t partition, int64_t ts);

@@ -94,8 +94,8 @@ struct commit {
     int64_t watermark; // as of the commit
     uint64_t log_low;  // commits below it are not needed once this one is durable
     struct buried_list buried;
-    struct expiry expiry[EXPIRY_KINDS]; // at the watermark
-    struct mem_span ahead[JOINER_SPANS];
+    struct expiry expiry[EXPIRY_KINDS];      // at the watermark
+    struct mem_span ahead[JOINER_SPANS + 1]; // what will be filled next, of the joiner and of the entities
 };
 
 struct committer {

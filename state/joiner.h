@@ -25,8 +25,8 @@ typedef void joiner_emit_fn(void *context, const struct sample *sample); // seq 
 struct joiner *joiner_new(const struct state_join_options *options);
 // Called now and then while a block is made, and in joiner_make_room; it may read. NULL: nothing is.
 void joiner_turn_set(struct joiner *j, void (*turn)(void *context), void *context);
-// What will be filled next if as many impressions come as twice since the last call.
-enum { JOINER_SPANS = 3 };
+// What will be filled next (mem_ahead).
+enum { JOINER_SPANS = 6 };
 void joiner_ahead(struct joiner *j, struct mem_span ret_spans[JOINER_SPANS]);
 // To be called between events: where the chains are about to be too full for those to come, they are made anew here.
 void joiner_make_room(struct joiner *j);

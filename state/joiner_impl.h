@@ -116,7 +116,7 @@ struct joiner {
     uint32_t *firsts;        // of lists by user, 1 << firsts_log2 of them: they never grow
     uint32_t firsts_log2;
     uint32_t slab_len, slab_cap, slab_free;
-    uint32_t slab_told, sets_told; // their lengths at the last joiner_ahead
+    uint64_t told[JOINER_SPANS]; // of mem_ahead
     struct chains chains;
     uint32_t unlinked[UNLINKED_MAX]; // came last, in order, and wait for their chain's slot to be fetched
     uint32_t n_unlinked;

@@ -20,7 +20,6 @@ enum {
     PENDING_FIRST = 64,
     SLAB_FIRST = 8192,
     PENDING_RESERVE = 1 << 26,
-    AHEAD_BYTES = 4 << 20,
     USERS_LOG2 = 10,
     USERS_UNBOUNDED = 1 << 20
 };
@@ -146,24 +145,16 @@ void label_set_free(struct joiner *j, uint32_t set)
     j->sets_free = set;
 }
 
-// As much as came since the last time, so for a commit; of a backlog no more than a live one takes, for nobody waits then,
-// and what is made and never filled is lost.
-static struct mem_span ahead(const void *p, uint32_t len, uint32_t cap, uint32_t told, size_t size)
-{
-    const uint64_t came = told > 0 ? len - told : 0; // the first time nobody knows
-    uint64_t end = len + (2 * came * size < AHEAD_BYTES ? 2 * came : AHEAD_BYTES / size);
-    end = end < cap ? end : cap;
-    return (struct mem_span){(const uint8_t *)p + len * size, (end - len) * size};
-}
-
 void joiner_ahead(struct joiner *j, struct mem_span ret_spans[JOINER_SPANS])
 {
     joiner_check(j);
-    ret_spans[0] = ahead(j->slab, j->slab_len, j->slab_cap, j->slab_told, sizeof *j->slab);
-    ret_spans[1] = ahead(j->links, j->slab_len, j->slab_cap, j->slab_told, sizeof *j->links);
-    ret_spans[2] = ahead(j->sets, j->sets_len, j->sets_cap, j->sets_told, j->set_bytes);
-    j->slab_told = j->slab_len;
-    j->sets_told = j->sets_len;
+    const uint64_t len = j->slab_len, cap = j->slab_cap;
+    ret_spans[0] = mem_ahead(j->slab, len, cap, sizeof *j->slab, len, &j->told[0]);
+    ret_spans[1] = mem_ahead(j->links, len, cap, sizeof *j->links, len, &j->told[1]);
+    ret_spans[2] = mem_ahead(j->sets, j->sets_len, j->sets_cap, j->set_bytes, j->sets_len, &j->told[2]);
+    ret_spans[3] = timeq_span(&j->due, &j->told[3]);
+    ret_spans[4] = timeq_span(&j->kept, &j->told[4]);
+    ret_spans[5] = timeq_span(&j->held, &j->told[5]);
 }
 
 // ---- lists by user ----------------------------------------------------------------------------------------

@@ -235,3 +235,10 @@ size_t timeq_bytes(const struct timeq *q)
     size_t entries = (q->ring != NULL ? (size_t)q->mask + 1 : 0) + q->heap_cap;
     return (entries + (q->stage != NULL ? 2 * TIMEQ_STAGE : 0)) * sizeof *q->ring;
 }
+
+struct mem_span timeq_span(const struct timeq *q, uint64_t *io_told)
+{
+    if (q->ring == NULL)
+        return (struct mem_span){NULL, 0};
+    return mem_ahead(q->ring, q->tail & q->mask, q->mask + 1, sizeof *q->ring, q->tail, io_told);
+}

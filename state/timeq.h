@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/mem.h"
+
 enum { TIMEQ_REACH = 8, TIMEQ_STAGE = 1024, TIMEQ_MERGE = 16384 };
 
 struct timeq_entry {
@@ -50,6 +52,8 @@ const struct timeq_entry *
 timeq_walk_next(struct timeq_walk *w); // NULL behind the last; valid until the walk's end
 void timeq_walk_end(struct timeq_walk *w);
 size_t timeq_bytes(const struct timeq *q);
+struct mem_span timeq_span(const struct timeq *q,
+                           uint64_t *io_told); // of the ring, what will be filled next: mem_ahead
 
 static inline bool timeq_before(const struct timeq_entry *a, const struct timeq_entry *b)
 {

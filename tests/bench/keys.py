@@ -19,16 +19,12 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "scenario"))
 from harness import Freshet, free_port  # noqa: E402
-from measure import caught_up, cpu_seconds, metrics, resident, since  # noqa: E402
+from measure import caught_up, count, cpu_seconds, metrics, resident, since  # noqa: E402
 
 KAFKA = os.path.join(HERE, "..", "kafka", "kafka.sh")
 WAIT_S = 900
 START_MS, RATE = 1767225600000, 300  # events a second of event time
 USER_BYTES = 320  # of the cache: a user, a counter, its place in the table, now and then a sequence
-
-
-def count(text):
-    return int(float(text.rstrip("kMG")) * {"k": 1e3, "M": 1e6, "G": 1e9}.get(text[-1], 1))
 
 
 def line(n, kind, user, item):

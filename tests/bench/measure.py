@@ -8,6 +8,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from harness import wait_until  # noqa: E402
 
 
+def count(text):
+    """1000000 or 1M."""
+    return int(float(text.rstrip("kMG")) * {"k": 1e3, "M": 1e6, "G": 1e9}.get(text[-1], 1))
+
+
 def cpu_seconds(pid):
     """User and system time of all threads so far."""
     with open(f"/proc/{pid}/stat") as f:

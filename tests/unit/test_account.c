@@ -101,3 +101,24 @@ Test(account, blocks_are_aligned)
         cr_assert_eq((uintptr_t)account_alloc(&a, 1 + (size_t)i * 7) % ACCOUNT_UNIT, 0);
     account_done(&a);
 }
+
+Test(account, what_comes_next_is_told_within_the_reserve)
+{
+    struct account a;
+    account_init(&a, 8 << 20);
+    (void)account_alloc(&a, ACCOUNT_BLOCK_MAX);
+    cr_assert_eq(account_span(&a).n, 0, "the first time nobody knows");
+    cr_assert_eq(account_span(&a).n, 0, "nothing came");
+    (void)account_alloc(&a, ACCOUNT_BLOCK_MAX);
+    struct mem_span span = account_span(&a);
+    cr_assert_eq((const uint8_t *)span.p, a.base + a.top, "behind what is used");
+    cr_assert_eq(span.n, 2 * ACCOUNT_BLOCK_MAX, "twice of what came");
+    mem_populate(span);
+    for (int i = 0; i < 4; i++)
+        (void)account_alloc(&a, ACCOUNT_BLOCK_MAX);
+    span = account_span(&a);
+    cr_assert_eq(span.n, (size_t)2 * ACCOUNT_BLOCK_MAX, "and no more than the reserve has");
+    mem_populate(span);
+    cr_assert_eq(((const uint8_t *)span.p)[span.n - 1], 0, "it is there, and of zeros");
+    account_done(&a);
+}

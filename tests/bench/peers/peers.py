@@ -25,7 +25,9 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "scenario"))
+sys.path.insert(0, os.path.join(HERE, ".."))
 from harness import Freshet, free_port, wait_until  # noqa: E402
+from measure import count  # noqa: E402
 
 KAFKA = os.path.join(HERE, "..", "..", "kafka", "kafka.sh")
 JAVA = ["java", "-XX:+UseParallelGC", "-Xms2g", "-Xmx2g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]
@@ -353,7 +355,7 @@ def main():
     p.add_argument("--freshet", required=True, help=argparse.SUPPRESS)
     p.add_argument("--bare", required=True, help=argparse.SUPPRESS)
     p.add_argument("--classpath", default="", help=argparse.SUPPRESS)
-    p.add_argument("--events", type=int, help="default 3000000; with --check 100000")
+    p.add_argument("--events", type=count, help="default 3000000; with --check 100000")
     p.add_argument("--rounds", type=int, default=1)
     p.add_argument("--users", type=int, default=200_000)
     p.add_argument("--items", type=int, default=20_000)
