@@ -73,7 +73,7 @@ def warnings(f):
     length = "features={user_id: {id: user, table: users}, item_id: {id: item, table: items}, ms: {number: item.ms}}"
     for labels, warned in (("{click: {}, like: {}}", False),
                            ("{click: {}, like: {}, watch: {}, completion: {of: watch, length: ms}}", False)):
-        r = told(length, f"join.labels={labels}")
+        r = told("stream.items.topic=items", length, f"join.labels={labels}")
         f.check(r.returncode == 0 and ('"ms" is used by no head' in r.stderr) == warned, f"{labels}: ms is used")
 
 
