@@ -361,7 +361,7 @@ static void put_memory_used(struct exposition *x)
 
 static void put_requests(struct exposition *x)
 {
-    char code[8];
+    char code[16];
     for (int c = 1; c <= 5; c++) {
         snprintf(code, sizeof code, "%dxx", c);
         put_labelled(x, "code", code, (double)x->figures->http_requests[c]);
