@@ -11,10 +11,10 @@
 enum {
     HUGE_PAGE = 2 << 20,
     PAGE = 4 << 10,
-    ARENAS = 2,         // of malloc: what one thread frees another can use
-    MAPPED = 256 << 10, // from so many bytes on a block is pages of its own; a segment of bodies is
-    TRIMMED = 4 << 20,  // so much at the top of the heap is kept
-    AHEAD = 4 << 20,
+    ARENAS = 2,          // of malloc: what one thread frees another can use
+    MAPPED = 256 << 10,  // from so many bytes on a block is pages of its own; a segment of bodies is
+    TRIMMED = 4 << 20,   // so much at the top of the heap is kept
+    AHEAD = 4 << 20,     // so much of an array is made ahead at most
     HUGE_FROM = 8 << 20, // bytes from which on a block is worth huge pages
 };
 

@@ -22,7 +22,7 @@ void mem_unmap(void *p, size_t size);
 // twice.
 void mem_unmap_behind(void *p, size_t done, size_t *io_gone);
 
-// Part of a mem_map that will be filled soon.
+// Memory that will be filled soon.
 struct mem_span {
     const void *p;
     size_t n; // bytes, may be 0

@@ -66,8 +66,8 @@ static int updater_describe_check(struct updater *u, const struct buf *stored, s
     if (!equal)
         err_set(err, ERR_VERSION,
                 "it was made with other features, windows, tables, optimizers or layers: it has \"%.60s\" "
-                "where the "
-                "config gives \"%.60s\"; go back to that config, or give the new one a state.dir of its own",
+                "where the config gives \"%.60s\"; go back to that config, or give the new one a state.dir "
+                "of its own",
                 stored->len > same ? (const char *)stored->data + same : "nothing",
                 now.len > same ? (const char *)now.data + same : "nothing");
     buf_done(&now);
